@@ -1,0 +1,1 @@
+"""ExpertGen in JAX: expert robot policies from imperfect demonstrations, without reward engineering."""

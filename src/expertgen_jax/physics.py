@@ -1,0 +1,262 @@
+"""MuJoCo on three back ends behind one pure `step`.
+
+=========  ==================================================  ===========================
+back end   engine                                              runs on
+=========  ==================================================  ===========================
+`mjx`      MJX-JAX, the reference (float32)                    any XLA device
+`warp`     MJX-Warp (`pip install 'expertgen-jax[warp]'`)      NVIDIA GPUs
+`native`   MuJoCo's C engine on all cores, called from inside  CPU
+           the jitted program (float64 within a call)
+=========  ==================================================  ===========================
+
+`init` and `step` are unbatched and compose with `jit`, `vmap` and `scan` on every back end. As with `mj_step`,
+derived fields (`xpos`, `site_xpos`, `sensordata`, ...) describe the state before the last substep.
+"""
+
+import functools
+import importlib.util
+import math
+import threading
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from flax import struct
+from mujoco import batch as mujoco_batch
+from mujoco import mjx
+
+from expertgen_jax.errors import UserError
+
+Backend = Literal["mjx", "warp", "native"]
+BACKENDS = ("auto", "mjx", "warp", "native")
+
+MAX_SPEED = 100.0
+"""A joint faster than this (m/s or rad/s) has left physics: the world counts as diverged."""
+
+_WARP_CONTACTS_PER_WORLD = 48
+_STATE = ("time", "qpos", "qvel", "act", "qacc_warmstart", "ctrl", "mocap_pos", "mocap_quat")
+_DERIVED = ("xpos", "xquat", "xmat", "site_xpos", "site_xmat", "sensordata")
+
+
+@struct.dataclass
+class Data:
+    """State of one world on the `native` back end: the portable fields of `mjx.Data`, with its names and shapes."""
+
+    time: jax.Array
+    qpos: jax.Array
+    qvel: jax.Array
+    act: jax.Array
+    qacc_warmstart: jax.Array
+    ctrl: jax.Array
+    mocap_pos: jax.Array
+    mocap_quat: jax.Array
+    xpos: jax.Array
+    xquat: jax.Array
+    xmat: jax.Array
+    site_xpos: jax.Array
+    site_xmat: jax.Array
+    sensordata: jax.Array
+
+
+@struct.dataclass
+class Model:
+    """A compiled MuJoCo model on a back end.
+
+    Attributes:
+      fields: model fields that replace the compiled ones, by MuJoCo's names (`geom_friction`, `body_mass`,
+        `actuator_gainprm`, ...), each of the compiled field's shape. Under `vmap` they can differ from world to
+        world. Constants that the compiler derives from them (`dof_invweight0`, `geom_rbound`, ...) keep their
+        compiled values unless they are given here too.
+      device: the `mjx.Model`; None on `native`.
+      mj: the compiled model on the host.
+      backend: which engine steps it.
+      max_worlds: `warp` only: contact memory is allocated for this many worlds.
+    """
+
+    fields: dict[str, jax.Array]
+    device: mjx.Model | None
+    mj: mujoco.MjModel = struct.field(pytree_node=False)
+    backend: Backend = struct.field(pytree_node=False)
+    max_worlds: int = struct.field(pytree_node=False, default=4096)
+
+    @property
+    def timestep(self) -> float:
+        """Length of a substep (s)."""
+        return float(self.mj.opt.timestep)
+
+
+def resolve(backend: str) -> Backend:
+    """The back end that `backend` means on this machine; `auto` is `mjx` on an accelerator and else `native`.
+
+    Raises:
+      UserError: an unknown name, or a back end that this machine cannot run.
+    """
+    accelerator = jax.default_backend() != "cpu"
+    if backend == "auto":
+        return "mjx" if accelerator else "native"
+    if backend == "warp":
+        if importlib.util.find_spec("warp") is None:
+            raise UserError("--physics warp needs the Warp package: pip install 'expertgen-jax[warp]'")
+        if jax.default_backend() not in ("gpu", "cuda"):
+            raise UserError(
+                f"--physics warp needs an NVIDIA GPU, and JAX runs on {jax.default_backend()}: use --physics auto"
+            )
+        return "warp"
+    if backend == "native" and accelerator:
+        raise UserError("--physics native runs on the CPU: set JAX_PLATFORMS=cpu, or use --physics auto")
+    if backend not in BACKENDS:
+        raise UserError(f"--physics {backend} is unknown: choose one of {', '.join(BACKENDS)}")
+    return backend  # type: ignore[return-value]
+
+
+def load(mj: mujoco.MjModel, backend: str = "auto", max_worlds: int = 4096) -> Model:
+    """Puts a compiled model on a back end; see `resolve` for the errors."""
+    backend = resolve(backend)
+    device = None
+    if backend == "mjx":
+        device = mjx.put_model(mj)
+    elif backend == "warp":
+        import mujoco.mjx.warp as mjx_warp
+
+        device = mjx.put_model(mj, impl="warp", graph_mode=mjx_warp.GraphMode.WARP_STAGED)
+    return Model(fields={}, device=device, mj=mj, backend=backend, max_worlds=max_worlds)
+
+
+def with_fields(model: Model, fields: Mapping[str, jax.Array]) -> Model:
+    """The model with `fields` replaced; see `Model.fields`."""
+    return model.replace(fields={**model.fields, **fields})  # type: ignore[attr-defined]
+
+
+def init(
+    model: Model,
+    qpos: jax.Array,
+    qvel: jax.Array | None = None,
+    ctrl: jax.Array | None = None,
+    mocap_pos: jax.Array | None = None,
+    mocap_quat: jax.Array | None = None,
+) -> Any:
+    """A world at rest in the given state, derived fields computed.
+
+    Args:
+      model: the model.
+      qpos: `[nq]`; qvel: `[nv]`, zero by default; ctrl: `[nu]`, zero by default.
+      mocap_pos: `[nmocap, 3]`; mocap_quat: `[nmocap, 4]`; the compiled poses by default.
+
+    Returns:
+      An `mjx.Data` (`mjx`, `warp`) or a `Data` (`native`).
+    """
+    mj = model.mj
+    body = mj.body_mocapid >= 0
+    order = np.argsort(mj.body_mocapid[body])
+    state = dict(
+        qpos=_float(qpos),
+        qvel=jnp.zeros(mj.nv) if qvel is None else _float(qvel),
+        ctrl=jnp.zeros(mj.nu) if ctrl is None else _float(ctrl),
+        mocap_pos=_float(mj.body_pos[body][order] if mocap_pos is None else mocap_pos),
+        mocap_quat=_float(mj.body_quat[body][order] if mocap_quat is None else mocap_quat),
+    )
+    if model.backend == "native":
+        rest = {name: jnp.zeros(shape) for name, shape in _shapes(mj).items() if name not in state}
+        return _native_call(model, Data(**state, **rest), nstep=0)
+    with jax.default_matmul_precision("highest"):
+        if model.backend == "warp":
+            contacts = _WARP_CONTACTS_PER_WORLD
+            data = mjx.make_data(mj, impl="warp", naconmax=contacts * model.max_worlds, njmax=6 * contacts)
+        else:
+            data = mjx.make_data(model.device)
+        return mjx.forward(_mjx_model(model), data.replace(**state))
+
+
+def step(model: Model, data: Any, ctrl: jax.Array, nstep: int) -> Any:
+    """Advances one world by `nstep` substeps under constant controls `ctrl: [nu]`."""
+    data = data.replace(ctrl=_float(ctrl))
+    if model.backend == "native":
+        return _native_call(model, data, nstep)
+    device = _mjx_model(model)
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.fori_loop(0, nstep, lambda _, d: mjx.step(device, d), data)
+
+
+def where(condition: jax.Array, new: Any, old: Any) -> Any:
+    """`new` where `condition` (scalar bool), else `old`: a masked reset that works on every back end."""
+    if isinstance(old, mjx.Data):
+        return old.where(condition, new)
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def diverged(data: Any) -> jax.Array:
+    """Scalar bool: the state is not finite, or a joint is faster than `MAX_SPEED`."""
+    finite = jnp.isfinite(data.qpos).all() & jnp.isfinite(data.qvel).all()
+    return ~(finite & (jnp.abs(data.qvel) < MAX_SPEED).all())
+
+
+def _float(x: Any) -> jax.Array:
+    return jnp.asarray(x, jnp.float32)
+
+
+def _mjx_model(model: Model) -> mjx.Model:
+    assert model.device is not None
+    return model.device.tree_replace(model.fields) if model.fields else model.device
+
+
+# --- the C engine inside a jitted program -----------------------------------------------------------------------
+#
+# One operand in, one result out, because each costs a callback about 0.1 ms: the state travels as one row a world.
+# `vmap` adds leading axes to the operand ("expand_dims"), so the callback sees all worlds at once, as one batch.
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes(mj: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
+    """Shapes of the fields of `Data`; rotation matrices are `[n, 3, 3]` as in MJX, where `MjData` has `[n, 9]`."""
+    data = mujoco.MjData(mj)
+    shapes = {name: np.shape(getattr(data, name)) for name in (*_STATE, *_DERIVED)}
+    return shapes | {name: (len(getattr(data, name)), 3, 3) for name in ("xmat", "site_xmat")}
+
+
+class _Worlds:
+    """A `mujoco.batch.Batch` with its live views; one caller at a time."""
+
+    def __init__(self, mj: mujoco.MjModel, fields: tuple[str, ...], count: int):
+        self.batch = mujoco_batch.Batch(mj, count)
+        self.inputs = [self.batch.bind(name) for name in _STATE] + [self.batch.expand(name) for name in fields]
+        self.outputs = [self.batch.bind(name) for name in (*_STATE, *_DERIVED)]
+        self.lock = threading.Lock()
+
+    def advance(self, rows: np.ndarray, nstep: int) -> np.ndarray:
+        """Loads the rows `[count, inputs]`, steps (or, for `nstep=0`, only computes), returns `[count, outputs]`."""
+        with self.lock:
+            start = 0
+            for view in self.inputs:
+                width = math.prod(view.shape[1:])
+                view[...] = rows[:, start : start + width].reshape(view.shape)
+                start += width
+            if nstep:
+                self.batch.step(nstep=nstep)
+            else:
+                self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS.value)
+            count = len(rows)
+            return np.concatenate([view.reshape(count, -1) for view in self.outputs], axis=1, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _worlds(mj: mujoco.MjModel, fields: tuple[str, ...], count: int) -> _Worlds:
+    return _Worlds(mj, fields, count)
+
+
+def _native_call(model: Model, data: Data, nstep: int) -> Data:
+    mj, names, shapes = model.mj, tuple(sorted(model.fields)), _shapes(model.mj)
+    operands = [getattr(data, name) for name in _STATE] + [model.fields[name] for name in names]
+    row = jnp.concatenate([jnp.ravel(_float(x)) for x in operands])
+    width = sum(math.prod(shape) for shape in shapes.values())
+
+    def call(rows: Any) -> np.ndarray:
+        rows = np.asarray(rows)
+        flat = rows.reshape(-1, rows.shape[-1])
+        return _worlds(mj, names, len(flat)).advance(flat, nstep).reshape(*rows.shape[:-1], width)
+
+    out = jax.pure_callback(call, jax.ShapeDtypeStruct((width,), jnp.float32), row, vmap_method="expand_dims")
+    parts = jnp.split(out, np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1])
+    return Data(**{name: part.reshape(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)})

@@ -1,0 +1,234 @@
+"""Episodes: the only loop over time.
+
+An `Env` is a task on a back end. A `World` is one episode in progress. A *decision* is one action chunk: `advance`
+executes it control step by control step and freezes the world where the episode ends, also inside the chunk, so that
+what it returns is the true final state. `reset` and `advance` are unbatched; `run` and `record` roll out many worlds.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from expertgen_jax import physics
+from expertgen_jax import task as task_lib
+from expertgen_jax.task import Task
+
+
+class Env(NamedTuple):
+    """A task on a back end.
+
+    Attributes:
+      nstep: physics substeps a control step.
+    """
+
+    task: Task
+    model: physics.Model
+    nstep: int
+
+
+def make_env(task: Task, backend: str = "auto", max_worlds: int = 4096) -> Env:
+    """Compiles the task's scene and puts it on a back end; see `physics.resolve` for the errors."""
+    model = physics.load(task.scene().compile(), backend, max_worlds)
+    return Env(task, model, round(task.control_dt / model.timestep))
+
+
+class Policy(NamedTuple):
+    """Anything that acts: script, prior, expert, student.
+
+    Attributes:
+      chunk: control steps a decision.
+      init: `key -> memory` at an episode's start; `()` for a policy without memory.
+      act: `(params, memory, world, key) -> (memory, actions [chunk, action_size])`.
+    """
+
+    chunk: int
+    init: Callable[[jax.Array], Any]
+    act: Callable[[Any, Any, "World", jax.Array], tuple[Any, jax.Array]]
+
+
+def policy_from_obs(chunk: int, act: Callable[[Any, jax.Array, jax.Array], jax.Array]) -> Policy:
+    """The policy of a memoryless function `(params, obs, key) -> actions [chunk, action_size]`."""
+    return Policy(chunk, lambda key: (), lambda params, memory, world, key: ((), act(params, world.obs, key)))
+
+
+def policy_from_script(script: task_lib.Script) -> Policy:
+    """The policy of a script; it has no parameters and decides at every control step."""
+
+    def act(params: Any, memory: Any, world: "World", key: jax.Array) -> tuple[Any, jax.Array]:
+        memory, action = script.act(memory, world.data, world.context, key)
+        return memory, action[None]
+
+    return Policy(1, script.init, act)
+
+
+@struct.dataclass
+class World:
+    """One episode in progress, at a decision boundary or frozen at its end.
+
+    Attributes:
+      data: physics state.
+      context: the task's per-episode constants.
+      fields: model fields of this world, see `physics.Model.fields`.
+      obs: `[obs_size]`; privileged: `[privileged_size]`.
+      steps: control steps done.
+      held: control steps for which strict success has held without a break.
+      success: strict success, held for `task.hold` steps; the episode is over.
+      lenient: lenient success was seen (latched).
+      diverged: physics blew up; the episode is over, a failure, and `data` is the last finite state.
+    """
+
+    data: Any
+    context: Any
+    fields: dict[str, jax.Array]
+    obs: jax.Array
+    privileged: jax.Array
+    steps: jax.Array
+    held: jax.Array
+    success: jax.Array
+    lenient: jax.Array
+    diverged: jax.Array
+
+
+class Frame(NamedTuple):
+    """One control step as it was recorded: what was seen, what was done, and the pose for a video.
+
+    `active` is False after the episode's end; such frames repeat the final state.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    qpos: jax.Array
+    mocap_pos: jax.Array
+    mocap_quat: jax.Array
+    active: jax.Array
+
+
+def done(env: Env, world: World) -> jax.Array:
+    """The episode is over: success, divergence or time-out."""
+    return world.success | world.diverged | (world.steps >= env.task.horizon)
+
+
+def reset(env: Env, key: jax.Array) -> World:
+    """A fresh episode."""
+    task = env.task
+    start_key, fields_key = jax.random.split(key)
+    fields = {} if task.randomize is None else dict(task.randomize(fields_key))
+    start = task.reset(start_key)
+    data = physics.init(
+        physics.with_fields(env.model, fields),
+        start.qpos,
+        ctrl=start.ctrl,
+        mocap_pos=start.mocap_pos,
+        mocap_quat=start.mocap_quat,
+    )
+    no = jnp.bool_(False)
+    return World(
+        data=data,
+        context=start.context,
+        fields=fields,
+        obs=task_lib.observe(task, data, start.context),
+        privileged=task_lib.privileged(task, data, start.context),
+        steps=jnp.int32(0),
+        held=jnp.int32(0),
+        success=no,
+        lenient=no,
+        diverged=no,
+    )
+
+
+def advance(env: Env, world: World, actions: jax.Array) -> tuple[World, Frame]:
+    """Executes one chunk `actions: [chunk, action_size]`; returns the world after it and its frames `[chunk, ...]`."""
+    task = env.task
+    model = physics.with_fields(env.model, world.fields)
+
+    def control_step(world: World, action: jax.Array) -> tuple[World, Frame]:
+        over = done(env, world)
+        data, context = world.data, world.context
+        frame = Frame(task_lib.observe(task, data, context), action, data.qpos, data.mocap_pos, data.mocap_quat, ~over)
+        new = physics.step(model, data, task.control(data, action), env.nstep)
+        bad = physics.diverged(new)
+        new = physics.where(over | bad, data, new)
+        held = jnp.where(task.success(new, context), world.held + 1, 0)
+        lenient = jnp.bool_(False) if task.lenient is None else task.lenient(new, context)
+        return world.replace(  # type: ignore[attr-defined]
+            data=new,
+            steps=jnp.where(over, world.steps, world.steps + 1),
+            held=jnp.where(over, world.held, held),
+            success=world.success | (~over & ~bad & (held >= task.hold)),
+            lenient=world.lenient | (~over & ~bad & lenient),
+            diverged=world.diverged | (~over & bad),
+        ), frame
+
+    world, frames = jax.lax.scan(control_step, world, actions)
+    return world.replace(
+        obs=task_lib.observe(task, world.data, world.context),
+        privileged=task_lib.privileged(task, world.data, world.context),
+    ), frames
+
+
+def reset_done(env: Env, worlds: World, key: jax.Array) -> World:
+    """Starts a fresh random episode in each of `worlds: [n]` whose episode is over."""
+    over = done(env, worlds)
+    fresh = jax.vmap(lambda k: reset(env, k))(jax.random.split(key, over.shape[0]))
+
+    def pick(over: jax.Array, new: World, old: World) -> World:
+        merged = physics.where(over, new.replace(data=None), old.replace(data=None))  # type: ignore[attr-defined]
+        return merged.replace(data=physics.where(over, new.data, old.data))
+
+    return jax.vmap(pick)(over, fresh, worlds)
+
+
+def run(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) -> World:
+    """Plays `count` episodes side by side to their ends.
+
+    Episode i depends on `key`, i and the policy only, not on `count`.
+
+    Returns:
+      The final worlds, `[count]`.
+    """
+    keys = _episode_keys(key, count)
+    worlds, memories = jax.vmap(lambda k: _start(env, policy, k))(keys)
+
+    def decide(carry: tuple[World, Any]) -> tuple[World, Any]:
+        worlds, memories, _ = jax.vmap(lambda w, m, k: _decide(env, policy, params, w, m, k))(*carry, keys)
+        return worlds, memories
+
+    return jax.lax.while_loop(lambda carry: ~done(env, carry[0]).all(), decide, (worlds, memories))[0]
+
+
+def record(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) -> tuple[World, Frame]:
+    """Like `run`, and keeps every control step.
+
+    Returns:
+      The final worlds `[count]`, and frames `[count, time, ...]` with `time >= horizon`, a multiple of the chunk.
+    """
+    keys = _episode_keys(key, count)
+    carry = jax.vmap(lambda k: _start(env, policy, k))(keys)
+
+    def decide(carry: tuple[World, Any], _: None) -> tuple[tuple[World, Any], Frame]:
+        worlds, memories, frames = jax.vmap(lambda w, m, k: _decide(env, policy, params, w, m, k))(*carry, keys)
+        return (worlds, memories), frames
+
+    decisions = -(-env.task.horizon // policy.chunk)
+    (worlds, _), frames = jax.lax.scan(decide, carry, None, length=decisions)
+    return worlds, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(count, -1, *x.shape[3:]), frames)
+
+
+def _episode_keys(key: jax.Array, count: int) -> jax.Array:
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+
+
+def _start(env: Env, policy: Policy, key: jax.Array) -> tuple[World, Any]:
+    reset_key, memory_key = jax.random.split(key)
+    return reset(env, reset_key), policy.init(memory_key)
+
+
+def _decide(
+    env: Env, policy: Policy, params: Any, world: World, memory: Any, key: jax.Array
+) -> tuple[World, Any, Frame]:
+    memory, actions = policy.act(params, memory, world, jax.random.fold_in(key, world.steps))
+    world, frames = advance(env, world, actions)
+    return world, memory, frames

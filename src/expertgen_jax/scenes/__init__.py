@@ -1,0 +1,7 @@
+"""MJCF building blocks: functions that add a hand, a socket, a table to a `mujoco.MjSpec`."""
+
+from expertgen_jax.scenes.base import empty_scene
+from expertgen_jax.scenes.hand import HAND_JOINTS, add_hand
+from expertgen_jax.scenes.sockets import add_square_hole
+
+__all__ = ["HAND_JOINTS", "add_hand", "add_square_hole", "empty_scene"]

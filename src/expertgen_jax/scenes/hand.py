@@ -1,0 +1,49 @@
+"""A floating hand with six-axis impedance."""
+
+import mujoco
+
+HAND_JOINTS = ("hand_x", "hand_y", "hand_z", "hand_yaw", "hand_pitch", "hand_roll")
+
+ARMATURE = (0.5, 0.01)
+"""Reflected inertia of the translations (kg) and rotations (kg m^2). It also stiffens contacts: at 0.5 kg the plug sinks
+0.003 mm into a wall at 30 N."""
+STIFFNESS = (800.0, 20.0)
+"""Of the impedance: N/m, N m/rad."""
+DAMPING = (60.0, 0.8)
+"""Of the impedance: N s/m, N m s/rad."""
+MAX_FORCE = (30.0, 3.0)
+"""The actuators' caps: N, N m."""
+
+
+def add_hand(spec: mujoco.MjSpec) -> mujoco.MjsBody:
+    """Adds a hand to the world: the joints `HAND_JOINTS` and a position actuator for each, gravity compensated.
+
+    Its origin is the tool centre point; fingers and palm are drawn above it and do not collide. Attach a plug by
+    adding geoms to the returned body.
+    """
+    body = spec.worldbody.add_body(name="hand", gravcomp=1)
+    axes = ([1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 1, 0], [1, 0, 0])
+    for i, (name, axis) in enumerate(zip(HAND_JOINTS, axes, strict=True)):
+        kind = i // 3
+        joint_type = mujoco.mjtJoint.mjJNT_HINGE if kind else mujoco.mjtJoint.mjJNT_SLIDE
+        body.add_joint(name=name, type=joint_type, axis=axis, armature=ARMATURE[kind])
+        actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        actuator.set_to_position(kp=STIFFNESS[kind], kv=DAMPING[kind])
+        actuator.forcelimited = True
+        actuator.forcerange = [-MAX_FORCE[kind], MAX_FORCE[kind]]
+    for name, pos, size in (
+        ("palm", [0, 0, 0.055], [0.03, 0.012, 0.015]),
+        ("left_finger", [-0.018, 0, 0.02], [0.005, 0.009, 0.022]),
+        ("right_finger", [0.018, 0, 0.02], [0.005, 0.009, 0.022]),
+    ):
+        body.add_geom(
+            name=name,
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=pos,
+            size=size,
+            mass=0.001,
+            material="hand",
+            contype=0,
+            conaffinity=0,
+        )
+    return body

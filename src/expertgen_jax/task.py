@@ -1,0 +1,96 @@
+"""What a task is: sizes and a handful of pure, unbatched functions."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+Context = Any
+"""A pytree of arrays that stays constant during an episode (calibration errors, goals, ...)."""
+
+
+class Start(NamedTuple):
+    """How an episode starts: what `physics.init` takes, and the episode's context."""
+
+    qpos: jax.Array
+    context: Context
+    ctrl: jax.Array | None = None
+    mocap_pos: jax.Array | None = None
+    mocap_quat: jax.Array | None = None
+
+
+class Script(NamedTuple):
+    """A scripted policy with memory; one control step at a time.
+
+    Attributes:
+      init: `key -> memory`, drawn at an episode's start.
+      act: `(memory, data, context, key) -> (memory, action)` with `action: [action_size]` in [-1, 1].
+    """
+
+    init: Callable[[jax.Array], Any]
+    act: Callable[[Any, Any, Context, jax.Array], tuple[Any, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """A manipulation task with a 0/1 reward.
+
+    Functions are unbatched and pure (`jit` and `vmap` are applied outside). `data` has the portable fields of
+    `mjx.Data`: `qpos qvel ctrl time xpos xquat xmat site_xpos site_xmat sensordata mocap_pos mocap_quat`.
+
+    Attributes:
+      name: how tables call it.
+      scene: `() -> MjSpec`.
+      control_dt: seconds between two actions, a multiple of the scene's timestep.
+      horizon: control steps until an episode is cut off.
+      action_size: numbers in an action; each in [-1, 1].
+      observation: name and unit of each entry of `observe`, in the order in which they are concatenated.
+      reset: `key -> Start`.
+      observe: `(data, context) -> {name: array}`; all a policy sees.
+      control: `(data, action) -> ctrl [nu]`.
+      success: `(data, context) -> bool`, strict. An episode succeeds, and ends, once this has held for `hold` control
+        steps in a row.
+      script: the imperfect demonstrator.
+      strong_script: a better one, to compare with.
+      lenient: `(data, context) -> bool`, latched over an episode; for comparison with published figures only.
+      privileged: `(data, context) -> array [n]`, what the critic sees besides the observation.
+      randomize: `key -> {model field: array}`, see `physics.Model.fields`; drawn at each reset.
+      final_pose: `(data, context) -> {name: scalar}` (SI), whose quantiles over final states tell how it succeeded.
+      hold: control steps for which `success` must hold.
+      camera: `(lookat [3], distance, azimuth, elevation)` of the video (m, degrees).
+    """
+
+    name: str
+    scene: Callable[[], mujoco.MjSpec]
+    control_dt: float
+    horizon: int
+    action_size: int
+    observation: Mapping[str, str]
+    reset: Callable[[jax.Array], Start]
+    observe: Callable[[Any, Context], Mapping[str, jax.Array]]
+    control: Callable[[Any, jax.Array], jax.Array]
+    success: Callable[[Any, Context], jax.Array]
+    script: Script
+    strong_script: Script | None = None
+    lenient: Callable[[Any, Context], jax.Array] | None = None
+    privileged: Callable[[Any, Context], jax.Array] | None = None
+    randomize: Callable[[jax.Array], Mapping[str, jax.Array]] | None = None
+    final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None
+    hold: int = 5
+    camera: tuple[tuple[float, float, float], float, float, float] = ((0.0, 0.0, 0.03), 0.3, 135.0, -25.0)
+
+
+def observe(task: Task, data: Any, context: Context) -> jax.Array:
+    """The observation as one vector `[obs_size] float32`, entries in the order of `task.observation`."""
+    parts = task.observe(data, context)
+    return jnp.concatenate([jnp.ravel(parts[name]) for name in task.observation]).astype(jnp.float32)
+
+
+def privileged(task: Task, data: Any, context: Context) -> jax.Array:
+    """What only the critic sees `[privileged_size] float32`; empty if the task has nothing to add."""
+    if task.privileged is None:
+        return jnp.zeros((0,))
+    return jnp.ravel(task.privileged(data, context)).astype(jnp.float32)
