@@ -13,8 +13,10 @@ back end   engine                                              runs on
 derived fields (`xpos`, `site_xpos`, `sensordata`, ...) describe the state before the last substep.
 """
 
+import contextlib
 import functools
 import importlib.util
+import io
 import math
 import threading
 from collections.abc import Mapping
@@ -26,9 +28,11 @@ import mujoco
 import numpy as np
 from flax import struct
 from mujoco import batch as mujoco_batch
-from mujoco import mjx
 
 from expertgen_jax.errors import UserError
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints that Warp is absent, which is nothing to worry about
+    from mujoco import mjx
 
 Backend = Literal["mjx", "warp", "native"]
 BACKENDS = ("auto", "mjx", "warp", "native")
@@ -105,16 +109,18 @@ def resolve(backend: str) -> Backend:
                 f"--physics warp needs an NVIDIA GPU, and JAX runs on {jax.default_backend()}: use --physics auto"
             )
         return "warp"
-    if backend == "native" and accelerator:
-        raise UserError("--physics native runs on the CPU: set JAX_PLATFORMS=cpu, or use --physics auto")
     if backend not in BACKENDS:
         raise UserError(f"--physics {backend} is unknown: choose one of {', '.join(BACKENDS)}")
     return backend  # type: ignore[return-value]
 
 
 def load(mj: mujoco.MjModel, backend: str = "auto", max_worlds: int = 4096) -> Model:
-    """Puts a compiled model on a back end; see `resolve` for the errors."""
+    """Puts a compiled model on a back end; see `resolve` for the errors.
+
+    It turns MuJoCo's automatic reset off: a world that diverges must show, not start again.
+    """
     backend = resolve(backend)
+    mj.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
     device = None
     if backend == "mjx":
         device = mjx.put_model(mj)
@@ -188,8 +194,8 @@ def where(condition: jax.Array, new: Any, old: Any) -> Any:
 
 
 def diverged(data: Any) -> jax.Array:
-    """Scalar bool: the state is not finite, or a joint is faster than `MAX_SPEED`."""
-    finite = jnp.isfinite(data.qpos).all() & jnp.isfinite(data.qvel).all()
+    """Scalar bool: state or controls are not finite, or a joint is faster than `MAX_SPEED`."""
+    finite = jnp.isfinite(data.qpos).all() & jnp.isfinite(data.qvel).all() & jnp.isfinite(data.ctrl).all()
     return ~(finite & (jnp.abs(data.qvel) < MAX_SPEED).all())
 
 

@@ -214,7 +214,9 @@ def record(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) ->
 
     decisions = -(-env.task.horizon // policy.chunk)
     (worlds, _), frames = jax.lax.scan(decide, carry, None, length=decisions)
-    return worlds, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(count, -1, *x.shape[3:]), frames)
+    return worlds, jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(count, decisions * policy.chunk, *x.shape[3:]), frames
+    )
 
 
 def _episode_keys(key: jax.Array, count: int) -> jax.Array:

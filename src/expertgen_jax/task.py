@@ -54,6 +54,7 @@ class Task:
       success: `(data, context) -> bool`, strict. An episode succeeds, and ends, once this has held for `hold` control
         steps in a row.
       script: the imperfect demonstrator.
+      nominal_reset: like `reset` without the spread of starting positions, for the ablation on start noise.
       strong_script: a better one, to compare with.
       lenient: `(data, context) -> bool`, latched over an episode; for comparison with published figures only.
       privileged: `(data, context) -> array [n]`, what the critic sees besides the observation.
@@ -74,6 +75,7 @@ class Task:
     control: Callable[[Any, jax.Array], jax.Array]
     success: Callable[[Any, Context], jax.Array]
     script: Script
+    nominal_reset: Callable[[jax.Array], Start] | None = None
     strong_script: Script | None = None
     lenient: Callable[[Any, Context], jax.Array] | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None

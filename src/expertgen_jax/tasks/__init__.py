@@ -1,8 +1,60 @@
 """The registry of tasks; `load` takes a name or a path to a user's file."""
 
+import dataclasses
+import difflib
+import importlib.util
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
+from expertgen_jax.errors import UserError
 from expertgen_jax.task import Task
 from expertgen_jax.tasks import insertion
+from expertgen_jax.tasks.check import check_task
 
 TASKS: dict[str, Callable[[], Task]] = {"peg": insertion.peg}
+
+
+def load(name: str) -> Task:
+    """The task of that name, or, where `name` ends in `.py`, the one that the file's functions make.
+
+    A task file defines at module level what `Task` lists, under the same names; `name` defaults to the file's.
+
+    Raises:
+      UserError: no such task or file, or the file breaks the contract (see `check_task`).
+    """
+    if name.endswith(".py"):
+        return _load_file(Path(name))
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, n=3, cutoff=0.4) or list(TASKS)
+        raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
+    return TASKS[name]()
+
+
+def _load_file(path: Path) -> Task:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.exists() or spec is None or spec.loader is None:
+        raise UserError(f"--task {path}: no such file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = lines[-1] if lines else getattr(error, "lineno", "?")
+        raise UserError(f"--task {path}: line {line} raises {type(error).__name__}: {error}") from error
+    given = {"name": path.stem}
+    for field in dataclasses.fields(Task):
+        if hasattr(module, field.name):
+            given[field.name] = getattr(module, field.name)
+        elif field.name not in given and field.default is dataclasses.MISSING:
+            raise UserError(f"--task {path} lacks `{field.name}`: {_describe(field.name)}")
+    task = Task(**given)  # type: ignore[arg-type]
+    check_task(task)
+    return task
+
+
+def _describe(field: str) -> str:
+    """What the docstring of `Task` says of a field."""
+    lines = (Task.__doc__ or "").splitlines()
+    first = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{field}:"))
+    return lines[first].strip().removeprefix(f"{field}:").strip().rstrip(".")

@@ -80,11 +80,11 @@ def insertion(name: str, sizes: Insertion) -> Task:
 
     tip_site = scene().compile().site("tip").id
 
-    def reset(key: jax.Array) -> Start:
+    def reset(key: jax.Array, start_range: float = sizes.start_range) -> Start:
         socket_key, position_key, angle_key, error_key = jax.random.split(key, 4)
         socket = jnp.append(_uniform(socket_key, 2, sizes.socket_range), 0.0)
         above = jnp.array([0.0, 0.0, sizes.depth + sizes.lift + sizes.plug_length])
-        position = socket + above + jnp.append(_uniform(position_key, 2, sizes.start_range), 0.0)
+        position = socket + above + jnp.append(_uniform(position_key, 2, start_range), 0.0)
         qpos = jnp.concatenate([position, _uniform(angle_key, 3, sizes.start_angle)])
         error = jnp.append(_uniform(error_key, 2, sizes.hole_error), 0.0)
         return Start(qpos=qpos, ctrl=qpos, mocap_pos=socket[None], context={"hole_error": error})
@@ -101,12 +101,12 @@ def insertion(name: str, sizes: Insertion) -> Task:
         }
 
     def final_pose(data: Any, context: Any) -> dict[str, jax.Array]:
-        tip = tip_in_socket(data)
+        tip, xmat = tip_in_socket(data), data.site_xmat[tip_site]
         return {
             "lateral_error": jnp.abs(tip[:2]).max(),
             "height_above_bottom": tip[2],
-            "tilt": tilt(data.site_xmat[tip_site]),
-            "yaw": data.qpos[3],
+            "tilt": tilt(xmat),
+            "yaw": jnp.arctan2(xmat[1, 0], xmat[0, 0]),
         }
 
     def success(data: Any, context: Any) -> jax.Array:
@@ -115,7 +115,7 @@ def insertion(name: str, sizes: Insertion) -> Task:
             (jnp.abs(pose["height_above_bottom"]) < max(0.001, 0.04 * sizes.depth))
             & (pose["lateral_error"] < min(0.0025, 1.1 * sizes.play))
             & (pose["tilt"] < np.deg2rad(3.0))
-            & (jnp.abs(_wrap(pose["yaw"])) < sizes.yaw_tolerance)
+            & (jnp.abs(pose["yaw"]) < sizes.yaw_tolerance)
         )
 
     def lenient(data: Any, context: Any) -> jax.Array:
@@ -133,11 +133,13 @@ def insertion(name: str, sizes: Insertion) -> Task:
         observe=observe,
         control=lambda data, action: control.move_target(data, action, STEP_SIZES, LEADS),
         success=success,
+        nominal_reset=lambda key: reset(key, start_range=0.0),
         script=line_search(sizes, observe),
         strong_script=spiral_search(sizes, observe),
         lenient=lenient,
         privileged=lambda data, context: context["hole_error"][:2],
         final_pose=final_pose,
+        camera=((0.0, -0.01, 0.045), 0.31, 105.0, -35.0),  # looks between the fingers, into the hole
     )
 
 
@@ -244,10 +246,6 @@ def _keypoint_distance(tip: jax.Array, xmat: jax.Array, length: float) -> jax.Ar
     """Mean distance (m) of four points along the plug's axis from where they stand when it is inserted."""
     along = jnp.linspace(0.0, length, 4)[:, None]
     return jnp.linalg.norm(tip + along * (xmat[:, 2] - jnp.array([0.0, 0.0, 1.0])), axis=-1).mean()
-
-
-def _wrap(angle: jax.Array) -> jax.Array:
-    return (angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
 
 
 def _uniform(key: jax.Array, size: int, half_range: float) -> jax.Array:

@@ -1,0 +1,18 @@
+"""Demonstrations and the diffusion prior only; `steer.py` with the same settings goes on from here.
+
+python experiments/pretrain.py --task peg
+"""
+
+from steer import Steer
+
+from expertgen_jax import command, pipeline
+
+
+def main(args: Steer) -> None:
+    phases = pipeline.open_phases(args, args.run_dir, args.overwrite, args.tensorboard)
+    prior = phases.prior(phases.demonstrations())
+    print(pipeline.results_table([phases.evaluation("script"), phases.evaluation("prior", prior)]))
+
+
+if __name__ == "__main__":
+    command.run(Steer, main)

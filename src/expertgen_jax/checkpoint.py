@@ -1,0 +1,86 @@
+"""Orbax checkpoints of any pytree: policies, and the whole state of a training."""
+
+import re
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+T = TypeVar("T")
+
+
+def save(path: Path, tree: Any) -> None:
+    """Writes `tree` to the folder `path`, whole or not at all."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path.resolve(), _leaves(tree), force=True)
+
+
+def restore(path: Path, like: T) -> T:
+    """Reads a tree of the structure, shapes and dtypes of `like` (arrays or `jax.ShapeDtypeStruct`s).
+
+    Raises:
+      ValueError: the checkpoint is damaged or holds something else.
+      FileNotFoundError: there is none.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    templates, structure = jax.tree.flatten(like)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = checkpointer.restore(path.resolve(), jax.eval_shape(_leaves, like))
+    except Exception as error:  # Orbax and TensorStore raise what they like on damaged files
+        raise ValueError(f"checkpoint {path} is damaged or of another version") from error
+    found = iter(stored[name] for name in sorted(stored))
+    leaves = [_unstored(t, next(found)) if t.size else jnp.zeros(t.shape, t.dtype) for t in templates]
+    return jax.tree.unflatten(structure, leaves)
+
+
+class Series:
+    """Numbered checkpoints of a growing training in one folder; the newest two are kept."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def steps(self) -> list[int]:
+        """Numbers of the complete checkpoints, ascending."""
+        if not self.folder.exists():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if re.fullmatch(r"\d+", p.name))
+
+    def save(self, step: int, tree: Any) -> None:
+        """Writes checkpoint `step`, then removes all but the newest two."""
+        save(self.folder / str(step), tree)
+        for old in self.steps()[:-2]:
+            shutil.rmtree(self.folder / str(old))
+
+    def restore(self, like: T) -> tuple[int, T] | None:
+        """The newest checkpoint that can be read, with its number; damaged ones are reported and removed."""
+        for step in reversed(self.steps()):
+            try:
+                return step, restore(self.folder / str(step), like)
+            except ValueError as error:
+                warnings.warn(f"{error}: removed; going on from the one before", stacklevel=2)
+                shutil.rmtree(self.folder / str(step))
+        return None
+
+
+def _leaves(tree: Any) -> dict[str, jax.Array]:
+    """The tree's leaves by number and path; random keys as their numbers, without empty arrays (Orbax refuses both)."""
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {
+        f"{i:04d}.{jax.tree_util.keystr(path, simple=True, separator='.')}": _stored(x)
+        for i, (path, x) in enumerate(flat)
+        if x.size
+    }
+
+
+def _stored(x: Any) -> jax.Array:
+    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.asarray(x)
+
+
+def _unstored(template: Any, x: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(x) if jnp.issubdtype(template.dtype, jax.dtypes.prng_key) else x

@@ -1,0 +1,127 @@
+"""Demonstrations: scripted ones made in parallel, and the DemoSet on disk."""
+
+import dataclasses
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from expertgen_jax import rollout
+from expertgen_jax.errors import UserError
+from expertgen_jax.files import atomic
+from expertgen_jax.rollout import Env
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoConfig:
+    """Scripted demonstrations."""
+
+    episodes: int = 1536
+    """Episodes to record; failures are kept and marked."""
+    start_noise: bool = True
+    """Start as training does; without, at the task's nominal start (the paper's ablation on x-y noise)."""
+    train_on_failures: bool = False
+    """Clone failed episodes as well."""
+
+
+class DemoSet(NamedTuple):
+    """Episodes end to end.
+
+    Attributes:
+      obs: `[time, obs_size]`, before each control step.
+      actions: `[time, action_size]` in [-1, 1].
+      lengths: `[episodes]`, control steps of each; they add up to `time`.
+      success: `[episodes]` bool.
+    """
+
+    obs: np.ndarray
+    actions: np.ndarray
+    lengths: np.ndarray
+    success: np.ndarray
+
+
+def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, int]:
+    """Rolls out the task's script; returns the episodes and how many diverged (those are left out)."""
+    task = env.task
+    if not config.start_noise:
+        if task.nominal_reset is None:
+            raise UserError(f"--demos.start-noise False: task '{task.name}' defines no nominal_reset")
+        env = env._replace(task=dataclasses.replace(task, reset=task.nominal_reset))
+    policy = rollout.policy_from_script(task.script)
+    worlds, frames = jax.jit(lambda k: rollout.record(env, policy, None, k, config.episodes))(key)
+    keep = ~np.asarray(worlds.diverged)
+    active = np.asarray(frames.active)[keep]
+    demos = DemoSet(
+        obs=np.asarray(frames.obs)[keep][active],
+        actions=np.asarray(frames.action)[keep][active],
+        lengths=active.sum(1),
+        success=np.asarray(worlds.success)[keep],
+    )
+    return demos, int((~keep).sum())
+
+
+def chunk_starts(demos: DemoSet, chunk: int, with_failures: bool) -> np.ndarray:
+    """`[n]`, indices into `demos.obs` where a chunk begins that lies within one chosen episode.
+
+    Only successes are chosen unless `with_failures`, or unless there are none.
+    """
+    chosen = demos.success | with_failures | ~demos.success.any()
+    ends = np.cumsum(demos.lengths)
+    spans = [
+        np.arange(end - length, end - chunk + 1)
+        for end, length, ok in zip(ends, demos.lengths, chosen, strict=True)
+        if ok
+    ]
+    return np.concatenate(spans) if spans else np.zeros(0, int)
+
+
+def save(path: Path, demos: DemoSet) -> None:
+    """Writes an `.npz` archive, whole or not at all."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **demos._asdict())
+
+
+def load(path: Path, obs_size: int, action_size: int) -> DemoSet:
+    """Reads an archive written by `save` or by hand.
+
+    Raises:
+      UserError: the file is missing, not an archive, lacks an array, is empty, or holds wrong shapes or numbers.
+    """
+
+    def fail(problem: str) -> UserError:
+        return UserError(f"--demos-file {path}: {problem}")
+
+    if not path.exists():
+        raise fail("no such file")
+    try:
+        with np.load(path) as archive:
+            missing = [name for name in DemoSet._fields if name not in archive.files]
+            if missing:
+                raise fail(f"lacks the array '{missing[0]}' (needs {', '.join(DemoSet._fields)})")
+            demos = DemoSet(**{name: archive[name] for name in DemoSet._fields})
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, AttributeError) as error:
+        raise fail("not an .npz archive, or damaged") from error
+    time = int(np.sum(demos.lengths)) if demos.lengths.ndim == 1 else -1
+    for name, shape in (
+        ("obs", (time, obs_size)),
+        ("actions", (time, action_size)),
+        ("success", demos.lengths.shape),
+    ):
+        array = getattr(demos, name)
+        if array.shape != shape:
+            raise fail(f"'{name}' has shape {array.shape}, expected {shape}")
+    if time <= 0 or (demos.lengths <= 0).any():
+        raise fail("holds no episodes, or empty ones")
+    for name in ("obs", "actions"):
+        if not np.isfinite(getattr(demos, name)).all():
+            raise fail(f"'{name}' holds numbers that are not finite")
+    if np.abs(demos.actions).max() > 1 + 1e-6:
+        raise fail(f"'actions' must lie in [-1, 1], found {np.abs(demos.actions).max():.3g}")
+    return DemoSet(
+        obs=demos.obs.astype(np.float32),
+        actions=demos.actions.astype(np.float32),
+        lengths=demos.lengths.astype(int),
+        success=demos.success.astype(bool),
+    )

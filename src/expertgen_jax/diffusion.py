@@ -1,0 +1,251 @@
+"""The prior: a diffusion policy over action chunks, trained by behaviour cloning.
+
+The forward process is variance preserving, `x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps`, with the cosine schedule
+of Nichol & Dhariwal (2021). The network predicts the velocity `v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0` (Salimans &
+Ho 2022), which stays well conditioned at pure noise, where steering begins and where the usual eps prediction divides
+by `sqrt(abar_T) ~ 0.002`. Sampling is DDIM (Song et al. 2021) without noise of its own (eta = 0) and with trailing
+timesteps (Lin et al. 2024), so that the action is a deterministic function of the initial noise, all of which counts.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionConfig:
+    """The prior and its training."""
+
+    chunk: int = 4
+    """Control steps in an action chunk: one decision."""
+    train_timesteps: int = 20
+    """Timesteps of the forward process."""
+    sample_steps: int = 5
+    """Network evaluations to draw an action chunk."""
+    width: int = 256
+    """Units in a hidden layer of the denoiser."""
+    blocks: int = 3
+    """Residual blocks in the denoiser."""
+    train_steps: int = 4000
+    """Gradient steps."""
+    batch_size: int = 512
+    """Action chunks in a gradient step."""
+    learning_rate: float = 1e-3
+    """Of AdamW, decayed to zero along a cosine."""
+    ema: float = 0.995
+    """Decay of the moving average of the weights, which is what is kept."""
+
+
+@struct.dataclass
+class Prior:
+    """A trained diffusion policy; a pytree of arrays with its configuration.
+
+    Attributes:
+      params: the denoiser's weights.
+      obs_mean: `[obs_size]`; obs_std: `[obs_size]`.
+      action_low: `[action_size]`, `action_high: [action_size]`: bounds of the demonstrated actions, mapped to -1 and 1.
+    """
+
+    params: Any
+    obs_mean: jax.Array
+    obs_std: jax.Array
+    action_low: jax.Array
+    action_high: jax.Array
+    config: DiffusionConfig = struct.field(pytree_node=False)
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """Shape of the initial noise, and of an action chunk: `(chunk, action_size)`."""
+        return self.config.chunk, self.action_low.shape[-1]
+
+
+class Denoiser(nn.Module):
+    """Residual MLP from a noisy chunk, an observation and a timestep to the velocity."""
+
+    width: int
+    blocks: int
+
+    @nn.compact
+    def __call__(self, noisy: jax.Array, obs: jax.Array, time: jax.Array) -> jax.Array:
+        """Args: noisy `[..., n]`, obs `[..., obs_size]`, time `[...]` in (0, 1]. Returns `[..., n]`."""
+        x = nn.Dense(self.width)(jnp.concatenate([noisy, obs, _time_embedding(time)], axis=-1))
+        for _ in range(self.blocks):
+            h = nn.Dense(self.width)(nn.silu(nn.LayerNorm()(x)))
+            x = x + nn.Dense(self.width, kernel_init=nn.initializers.zeros)(nn.silu(h))
+        return nn.Dense(noisy.shape[-1], kernel_init=nn.initializers.zeros)(nn.silu(nn.LayerNorm()(x)))
+
+
+def cosine_alpha_bar(timesteps: int, offset: float = 0.008, max_beta: float = 0.999) -> np.ndarray:
+    """`abar: [timesteps]`, the share of signal variance after each step of the forward process."""
+    angle = (np.arange(timesteps + 1) / timesteps + offset) / (1 + offset) * np.pi / 2
+    alpha_bar = np.cos(angle) ** 2
+    return np.cumprod(1 - np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta))
+
+
+def trailing_timesteps(train_timesteps: int, sample_steps: int) -> np.ndarray:
+    """`[sample_steps]`, descending from the last timestep: the first step sees pure noise."""
+    return np.round(np.arange(train_timesteps, 0, -train_timesteps / sample_steps)).astype(int) - 1
+
+
+def ddim(
+    velocity: Callable[[jax.Array, jax.Array], jax.Array],
+    noise: jax.Array,
+    alpha_bar: Sequence[float] | np.ndarray,
+    timesteps: Sequence[int] | np.ndarray,
+    clip: float | None = 1.0,
+) -> jax.Array:
+    """Deterministic DDIM (Song et al. 2021, eq. 12 with sigma = 0).
+
+    Args:
+      velocity: `(x_t, t) -> v`, t an int32 scalar.
+      noise: the initial `x`, any shape.
+      alpha_bar: `[T]`.
+      timesteps: descending.
+      clip: bound on the predicted `x_0`; None for no bound.
+
+    Returns:
+      `x_0`, of the noise's shape.
+    """
+    abar = jnp.asarray(np.asarray(alpha_bar)[np.asarray(timesteps)], jnp.float32)
+    abar_next = jnp.append(abar[1:], 1.0)
+
+    def step(x: jax.Array, args: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        t, signal, signal_next = args
+        v = velocity(x, t)
+        x0 = jnp.sqrt(signal) * x - jnp.sqrt(1 - signal) * v
+        if clip is not None:
+            x0 = jnp.clip(x0, -clip, clip)
+        eps = (x - jnp.sqrt(signal) * x0) / jnp.sqrt(1 - signal)
+        return jnp.sqrt(signal_next) * x0 + jnp.sqrt(1 - signal_next) * eps, None
+
+    return jax.lax.scan(step, noise, (jnp.asarray(timesteps, jnp.int32), abar, abar_next), unroll=True)[0]
+
+
+def sample(prior: Prior, obs: jax.Array, noise: jax.Array) -> jax.Array:
+    """The action chunk that the prior makes of `noise`: unbatched, deterministic.
+
+    Args:
+      prior: the policy.
+      obs: `[obs_size]`.
+      noise: `[chunk, action_size]`; N(0, I) draws from the demonstrations' distribution, anything else steers.
+
+    Returns:
+      `[chunk, action_size]`, within the demonstrated bounds.
+    """
+    config = prior.config
+    seen = normalize_obs(prior, obs)
+    network = Denoiser(config.width, config.blocks)
+
+    def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+        return network.apply(prior.params, x, seen, (t + 1) / config.train_timesteps)  # type: ignore[return-value]
+
+    alpha_bar = cosine_alpha_bar(config.train_timesteps)
+    timesteps = trailing_timesteps(config.train_timesteps, config.sample_steps)
+    unit = ddim(velocity, noise.ravel(), alpha_bar, timesteps).reshape(prior.noise_shape)
+    return prior.action_low + (unit + 1) / 2 * (prior.action_high - prior.action_low)
+
+
+def normalize_obs(prior: Prior, obs: jax.Array) -> jax.Array:
+    """The observation in the demonstrations' standard deviations, at most 5 from their mean."""
+    return jnp.clip((obs - prior.obs_mean) / prior.obs_std, -5.0, 5.0)
+
+
+@struct.dataclass
+class TrainState:
+    """Weights, their moving average, and the optimiser's state."""
+
+    params: Any
+    ema: Any
+    opt_state: Any
+    step: jax.Array
+
+
+def untrained(config: DiffusionConfig, obs_size: int, action_size: int, key: jax.Array | None = None) -> Prior:
+    """A prior with fresh weights, for actions in [-1, 1] and observations of unit variance."""
+    network = Denoiser(config.width, config.blocks)
+    key = jax.random.key(0) if key is None else key
+    return Prior(
+        params=network.init(key, jnp.zeros(config.chunk * action_size), jnp.zeros(obs_size), jnp.float32(1.0)),
+        obs_mean=jnp.zeros(obs_size),
+        obs_std=jnp.ones(obs_size),
+        action_low=-jnp.ones(action_size),
+        action_high=jnp.ones(action_size),
+        config=config,
+    )
+
+
+def train(
+    key: jax.Array,
+    obs: jax.Array,
+    actions: jax.Array,
+    starts: jax.Array,
+    config: DiffusionConfig,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+) -> Prior:
+    """Behaviour cloning of action chunks by denoising.
+
+    Args:
+      key: randomness.
+      obs: `[time, obs_size]`; actions: `[time, action_size]`: control steps of all episodes, end to end.
+      starts: `[n]`, where chunks begin that lie within one episode.
+      config: network and training.
+      report: called with the step and the mean loss since the last call, about ten times.
+    """
+    init_key, train_key = jax.random.split(key)
+    low, high = actions.min(0), actions.max(0)
+    prior = untrained(config, obs.shape[-1], actions.shape[-1], init_key).replace(  # type: ignore[attr-defined]
+        obs_mean=obs.mean(0),
+        obs_std=jnp.maximum(obs.std(0), 1e-4),
+        action_low=low,
+        action_high=jnp.maximum(high, low + 1e-3),
+    )
+    seen = normalize_obs(prior, obs)
+    unit = 2 * (actions - prior.action_low) / (prior.action_high - prior.action_low) - 1
+    alpha_bar = jnp.asarray(cosine_alpha_bar(config.train_timesteps), jnp.float32)
+    network = Denoiser(config.width, config.blocks)
+    optimizer = optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.train_steps), weight_decay=1e-6)
+
+    def loss_fn(params: Any, key: jax.Array) -> jax.Array:
+        start_key, time_key, noise_key = jax.random.split(key, 3)
+        start = jax.random.choice(start_key, starts, (config.batch_size,))
+        x0 = unit[start[:, None] + jnp.arange(config.chunk)].reshape(config.batch_size, -1)
+        t = jax.random.randint(time_key, (config.batch_size,), 0, config.train_timesteps)
+        eps = jax.random.normal(noise_key, x0.shape)
+        signal = alpha_bar[t][:, None]
+        noisy = jnp.sqrt(signal) * x0 + jnp.sqrt(1 - signal) * eps
+        target = jnp.sqrt(signal) * eps - jnp.sqrt(1 - signal) * x0
+        v = network.apply(params, noisy, seen[start], (t + 1) / config.train_timesteps)
+        return jnp.square(v - target).mean()
+
+    def update(state: TrainState, key: jax.Array) -> tuple[TrainState, jax.Array]:
+        loss, grads = jax.value_and_grad(loss_fn)(state.params, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = optax.incremental_update(params, state.ema, 1 - config.ema)
+        return TrainState(params, ema, opt_state, state.step + 1), loss
+
+    @jax.jit
+    def block(state: TrainState, keys: jax.Array) -> tuple[TrainState, jax.Array]:
+        state, losses = jax.lax.scan(update, state, keys)
+        return state, losses.mean()
+
+    state = TrainState(prior.params, prior.params, optimizer.init(prior.params), jnp.int32(0))
+    keys = jax.random.split(train_key, config.train_steps)
+    size = -(-config.train_steps // 10)
+    for first in range(0, config.train_steps, size):
+        state, loss = block(state, keys[first : first + size])
+        report(int(state.step), float(loss))
+    return prior.replace(params=state.ema)  # type: ignore[attr-defined]
+
+
+def _time_embedding(time: jax.Array, size: int = 32) -> jax.Array:
+    """Sines and cosines of `time [...]` in [0, 1] at frequencies from 1 to 1000: `[..., size]`."""
+    angle = time[..., None] * jnp.exp(jnp.linspace(0.0, jnp.log(1000.0), size // 2))
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

@@ -1,0 +1,50 @@
+"""What an evaluation reports: success with its interval, and how the episodes ended."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from expertgen_jax.rollout import Env, World
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson score interval of a success rate (95 % by default)."""
+    if episodes == 0:
+        return 0.0, 1.0
+    rate, spread = successes / episodes, z * z / episodes
+    centre = (rate + spread / 2) / (1 + spread)
+    half = math.sqrt(rate * (1 - rate) * spread + spread * spread / 4) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def summarize(env: Env, worlds: World) -> dict[str, Any]:
+    """The figures of finished episodes `worlds: [n]`, as plain numbers.
+
+    Returns:
+      `success` and `success_lenient` (rates), their `ci95` intervals, `episodes`, `diverged` (count), `median_steps` of
+      the successes, and `final_pose`: for each of the task's final pose figures its `QUANTILES` over the successes
+      (SI).
+    """
+    success, lenient = np.asarray(worlds.success), np.asarray(worlds.lenient | worlds.success)
+    episodes = len(success)
+    pose: Mapping[str, jax.Array] = {}
+    if env.task.final_pose is not None and success.any():
+        pose = jax.vmap(env.task.final_pose)(worlds.data, worlds.context)
+    return {
+        "success": float(success.mean()),
+        "ci95": wilson(int(success.sum()), episodes),
+        "success_lenient": float(lenient.mean()) if env.task.lenient else None,
+        "ci95_lenient": wilson(int(lenient.sum()), episodes) if env.task.lenient else None,
+        "episodes": episodes,
+        "diverged": int(np.asarray(worlds.diverged).sum()),
+        "median_steps": float(np.median(np.asarray(worlds.steps)[success])) if success.any() else None,
+        "final_pose": {
+            name: [float(q) for q in np.quantile(np.asarray(values)[success], QUANTILES)]
+            for name, values in pose.items()
+        },
+    }

@@ -1,0 +1,354 @@
+"""The phases of a run, each finished once: demonstrations, prior, expert, evaluation, recording.
+
+A phase that finds its result in the run directory returns it; steering goes on from its last checkpoint. All
+randomness comes from the run's seed, so that an interrupted run ends with the figures of an undisturbed one.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from expertgen_jax import checkpoint, demos, diffusion, physics, report, rollout, steering, tasks, training, video
+from expertgen_jax.demos import DemoConfig, DemoSet
+from expertgen_jax.diffusion import DiffusionConfig, Prior
+from expertgen_jax.errors import UserError
+from expertgen_jax.evaluate import SELECTION_SEED, evaluate
+from expertgen_jax.metrics import QUANTILES
+from expertgen_jax.runlog import Progress, Run, check_settings, open_run, provenance, read_settings
+from expertgen_jax.steering import Expert, SteerConfig, Steering
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What makes a run what it is; stored in `config.json`."""
+
+    task: str = "peg"
+    """Name of a task, or a path to a .py file of your own."""
+    seed: int = 0
+    """Of all randomness in the run."""
+    num_seeds: int = 1
+    """Steering runs side by side from the same prior; the best expert of all is kept."""
+    physics: Literal["auto", "mjx", "warp", "native"] = "auto"
+    """Engine: MJX-JAX, MJX-Warp, MuJoCo's C engine on all cores; auto is mjx on an accelerator and else native."""
+    demos: Path | None = None
+    """An .npz file of your own demonstrations; by default the task's script makes them."""
+    eval_episodes: int = 1024
+    """Episodes behind the reported figures."""
+    transfer_episodes: int = 256
+    """Episodes on the other back end (sim-to-sim)."""
+    demo: DemoConfig = dataclasses.field(default_factory=DemoConfig)
+    """Scripted demonstrations."""
+    prior: DiffusionConfig = dataclasses.field(default_factory=DiffusionConfig)
+    """Diffusion prior."""
+    steer: SteerConfig = dataclasses.field(default_factory=SteerConfig)
+    """Steering."""
+
+
+def check(settings: Settings) -> None:
+    """Checks settings against each other and their ranges.
+
+    Raises:
+      UserError: naming the field and the remedy.
+    """
+    check_settings(dataclasses.replace(settings, seed=1))  # any seed will do
+    horizon = tasks.load(settings.task).horizon
+    if settings.prior.chunk > horizon:
+        raise UserError(f"--prior.chunk {settings.prior.chunk} is longer than the task's horizon of {horizon}")
+    if settings.prior.sample_steps > settings.prior.train_timesteps:
+        raise UserError(
+            f"--prior.sample-steps {settings.prior.sample_steps} exceeds "
+            f"--prior.train-timesteps {settings.prior.train_timesteps}"
+        )
+    learner = settings.steer.learner
+    if settings.steer.updates % learner.actor_period:
+        raise UserError(
+            f"--steer.updates {settings.steer.updates} must be a multiple of "
+            f"--steer.learner.actor-period {learner.actor_period}"
+        )
+    if settings.steer.sigma_min > settings.steer.sigma_max:
+        raise UserError("--steer.sigma-min must not exceed --steer.sigma-max")
+
+
+class Phases:
+    """The phases of one run, on its environment."""
+
+    def __init__(self, run: Run, settings: Settings):
+        self.run, self.settings = run, settings
+        self.env = rollout.make_env(tasks.load(settings.task), settings.physics, settings.steer.worlds)
+        self.progress = Progress()
+
+    def key(self, phase: str) -> jax.Array:
+        """The phase's key."""
+        return jax.random.fold_in(jax.random.key(self.settings.seed), ("demos", "prior", "steer").index(phase))
+
+    def sizes(self) -> tuple[int, int]:
+        """Numbers in an observation and in an action."""
+        shapes = jax.eval_shape(lambda k: rollout.reset(self.env, k), jax.random.key(0))
+        return shapes.obs.shape[0], self.env.task.action_size
+
+    def demonstrations(self) -> DemoSet:
+        """The demonstrations: the user's, those in the run directory, or new ones."""
+        settings, env, path = self.settings, self.env, self.run.path / "demos.npz"
+        sizes = self.sizes()
+        if path.exists():
+            return demos.load(path, *sizes)
+        start = time.monotonic()
+        diverged = 0
+        if settings.demos is not None:
+            demo_set = demos.load(settings.demos, *sizes)
+        else:
+            self.progress("demos", 0.0, f"{settings.demo.episodes} scripted episodes")
+            demo_set, diverged = demos.demonstrate(env, self.key("demos"), settings.demo)
+        success = float(demo_set.success.mean())
+        self.progress("demos", 1.0, f"{len(demo_set.lengths)} episodes, success {success:.1%}")
+        if not demo_set.success.any():
+            print("warning: no demonstration succeeds; the prior trains on all of them", file=sys.stderr)
+        demos.save(path, demo_set)
+        self.run.keep_rows(lambda row: row["phase"] != "demos")
+        row = {"phase": "demos", "episodes": len(demo_set.lengths), "success": success, "diverged": diverged}
+        self.run.log(row | {"wall_s": time.monotonic() - start}, step=0)
+        return demo_set
+
+    def prior(self, demo_set: DemoSet) -> Prior:
+        """The diffusion prior: the one in the run directory, or a new one."""
+        config = self.settings.prior
+        try:
+            return self.finished_prior()
+        except ValueError as error:
+            print(f"warning: {error}; training the prior anew", file=sys.stderr)
+        except UserError:
+            pass
+        self.run.keep_rows(lambda row: row["phase"] != "pretrain")
+        start = time.monotonic()
+
+        def log(step: int, loss: float) -> None:
+            self.run.log({"phase": "pretrain", "step": step, "loss": loss, "wall_s": time.monotonic() - start}, step)
+            self.progress("prior", step / config.train_steps, f"step {step}, loss {loss:.4f}")
+
+        starts = demos.chunk_starts(demo_set, config.chunk, self.settings.demo.train_on_failures)
+        if not len(starts):
+            raise UserError(f"--prior.chunk {config.chunk} is longer than every demonstration")
+        data = (jnp.asarray(x) for x in (demo_set.obs, demo_set.actions, starts))
+        prior = diffusion.train(self.key("prior"), *data, config, log)
+        checkpoint.save(self.run.checkpoints / "prior", prior)
+        return prior
+
+    def finished_prior(self) -> Prior:
+        """The prior in the run directory.
+
+        Raises:
+          UserError: there is none yet.
+          ValueError: its checkpoint is damaged.
+        """
+        obs_size, action_size = self.sizes()
+        like = jax.eval_shape(lambda: diffusion.untrained(self.settings.prior, obs_size, action_size))
+        return self._restore("prior", like)
+
+    def expert(self, prior: Prior) -> Expert:
+        """The steered expert: the one in the run directory, or the end of a training that goes on where it stopped."""
+        try:
+            return self.finished_expert(prior)
+        except ValueError as error:
+            print(f"warning: {error}; steering goes on from its last checkpoint", file=sys.stderr)
+        except UserError:
+            pass
+        keys = jax.random.split(self.key("steer"), self.settings.num_seeds)
+        expert = training.train(self.run, Steering(self.env, prior, self.settings.steer), keys, self.progress)
+        checkpoint.save(self.run.checkpoints / "expert", expert)
+        return expert
+
+    def finished_expert(self, prior: Prior) -> Expert:
+        """The expert in the run directory; raises like `finished_prior`."""
+        learner = Steering(self.env, prior, self.settings.steer)
+        return self._restore("expert", jax.eval_shape(lambda k: learner.expert(learner.init(k)), self.key("steer")))
+
+    def _restore(self, name: str, like: T) -> T:
+        path = self.run.checkpoints / name
+        if not path.exists():
+            raise UserError(f"--run-dir {self.run.path} holds no {name} yet: finish experiments/steer.py first")
+        return checkpoint.restore(path, like)
+
+    def policy(self, name: str, prior: Prior | None, expert: Expert | None) -> tuple[rollout.Policy, Any]:
+        """A policy by name with its parameters: script, strong_script, prior or expert."""
+        task = self.env.task
+        if name in ("script", "strong_script"):
+            script = getattr(task, name)
+            if script is None:
+                raise UserError(f"--policy {name}: task '{task.name}' has none")
+            return rollout.policy_from_script(script), ()
+        assert prior is not None
+        if name == "prior":
+            return steering.prior_policy(prior.config.chunk), prior
+        return steering.expert_policy(prior, self.settings.steer), expert
+
+    def evaluation(
+        self,
+        name: str,
+        prior: Prior | None = None,
+        expert: Expert | None = None,
+        backend: str | None = None,
+        episodes: int | None = None,
+    ) -> dict[str, Any]:
+        """Figures of a policy on the evaluation episodes, made once; by default on the run's back end."""
+        env = self.env if backend in (None, self.env.model.backend) else rollout.make_env(self.env.task, backend)
+        episodes = episodes or self.settings.eval_episodes
+        stored = self.run.read_json("evaluations.json") or {}
+        label = f"{name} on {env.model.backend}, {episodes} episodes"
+        if label not in stored:
+            self.progress("evaluate", 0.0, label)
+            start = time.monotonic()
+            figures = evaluate(env, *self.policy(name, prior, expert), episodes)
+            stored[label] = {"policy": name, **figures, "wall_s": time.monotonic() - start}
+            self.progress("evaluate", 1.0, f"{label}: success {figures['success']:.1%}")
+            self.run.write_json("evaluations.json", stored)
+        return stored[label]
+
+    def other_backend(self) -> str:
+        """The back end on which an expert of this run shows that it learnt the task and not the engine."""
+        return "mjx" if self.env.model.backend == "native" else "native"
+
+    def record(self, prior: Prior, expert: Expert, episodes: int = 3) -> None:
+        """`expert.mp4`: prior and expert side by side from the same starts, on the C engine."""
+        path = self.run.path / "expert.mp4"
+        if path.exists():
+            return
+        self.progress("video", 0.0, f"{episodes} episodes of prior and expert")
+        env, panels = rollout.make_env(self.env.task, "native"), {}
+        try:
+            for name in ("prior", "expert"):
+                policy, params = self.policy(name, prior, expert)
+                play = jax.jit(lambda p, k, policy=policy: rollout.record(env, policy, p, k, episodes)[1])
+                frames = jax.device_get(play(params, jax.random.key(SELECTION_SEED)))
+                until = frames.active.sum(1) + 10  # and half a second of the final pose
+                panels[name] = [
+                    video.render(
+                        env.model.mj,
+                        frames.qpos[i][:end],
+                        frames.mocap_pos[i][:end],
+                        frames.mocap_quat[i][:end],
+                        env.task.camera,
+                    )
+                    for i, end in enumerate(until)
+                ]
+            clips = [video.side_by_side({name: panels[name][i] for name in panels}) for i in range(episodes)]
+            video.write(path, np.concatenate(clips), fps=1 / env.task.control_dt)
+            self.progress("video", 1.0, f"{episodes} episodes of prior and expert")
+        except (OSError, RuntimeError, ImportError) as error:
+            print(f"warning: no video ({type(error).__name__}: {error})", file=sys.stderr)
+
+    def finish(self, prior: dict[str, Any], expert: dict[str, Any], transfer: dict[str, Any]) -> dict[str, Any]:
+        """Draws `curves.png`, writes `summary.json` from the evaluations of prior and expert, and returns it."""
+        rows = self.run.rows()
+        demo_row = next(row for row in rows if row["phase"] == "demos")
+        last = [row for row in rows if row["phase"] == "steer"][-1]
+        wall = {
+            "demos": demo_row["wall_s"],
+            "prior": max((row["wall_s"] for row in rows if row["phase"] == "pretrain"), default=0.0),
+            "compile": last["compile_s"],
+            "steer": last["wall_s"],
+            "eval": prior["wall_s"] + expert["wall_s"] + transfer["wall_s"],
+        }
+        summary = {
+            "task": self.env.task.name,
+            "seed": self.settings.seed,
+            "physics": self.env.model.backend,
+            **provenance(),
+            "demo_success": demo_row["success"],
+            "prior_success": prior["success"],
+            "expert_success": expert["success"],
+            "expert_success_lenient": expert["success_lenient"],
+            "ci95": expert["ci95"],
+            "eval_episodes": expert["episodes"],
+            "transfer": {"physics": transfer["physics"], "success": transfer["success"], "ci95": transfer["ci95"]},
+            "final_pose": expert["final_pose"],
+            "train_episodes": last["episodes"],
+            "env_steps": last["env_steps"],
+            "diverged": last["diverged"],
+            "wall_s": wall | {"total": sum(wall.values())},
+        }
+        references = {"demo_success": demo_row["success"], "prior_success": prior["success"]}
+        report.curves(rows, self.run.path / "curves.png", references=references)
+        self.run.write_json("summary.json", summary)
+        return summary
+
+
+def open_phases(
+    settings: Settings, run_dir: Path | None = None, overwrite: bool = False, tensorboard: bool = False
+) -> Phases:
+    """Checks the settings and makes or opens the run directory, `runs/TASK-SEED` by default.
+
+    Raises:
+      UserError: see `check`, `physics.resolve`, `tasks.load` and `runlog.open_run`.
+    """
+    check(settings)
+    backend = physics.resolve(settings.physics)
+    stored = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
+    stored = {name: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for name, v in stored.items()}
+    path = run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
+    run = open_run(path, stored | {"physics": backend}, overwrite, tensorboard)
+    print(f"{settings.task} on {backend} physics, run directory {path}", file=sys.stderr)
+    return Phases(run, settings)
+
+
+def reopen_phases(run_dir: Path) -> Phases:
+    """Opens the run in `run_dir` with the settings that made it.
+
+    Raises:
+      UserError: it is not a run directory.
+    """
+    return open_phases(_settings_from(Settings(), read_settings(run_dir)), run_dir)
+
+
+def _settings_from(default: T, stored: dict[str, Any]) -> T:
+    """The settings dataclass that `stored` (JSON) describes."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(default):  # type: ignore[arg-type]
+        old, new = getattr(default, field.name), stored[field.name]
+        if dataclasses.is_dataclass(old):
+            values[field.name] = _settings_from(old, new)
+        else:
+            values[field.name] = tuple(new) if isinstance(old, tuple) else new
+    return dataclasses.replace(default, **values)  # type: ignore[type-var]
+
+
+def results_table(evaluations: Sequence[dict[str, Any]]) -> str:
+    """Success of evaluated policies as text, strict and lenient, each with its 95 % interval."""
+
+    def percent(figures: dict[str, Any], name: str, interval: str) -> str:
+        if figures[name] is None:
+            return "-"
+        low, high = figures[interval]
+        return f"{figures[name]:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+    return report.table(
+        [
+            {
+                "policy": figures["policy"],
+                "physics": figures["physics"],
+                "strict success [95 %]": percent(figures, "success", "ci95"),
+                "lenient success [95 %]": percent(figures, "success_lenient", "ci95_lenient"),
+                "episodes": str(figures["episodes"]),
+                "median steps": "-" if figures["median_steps"] is None else f"{figures['median_steps']:.0f}",
+            }
+            for figures in evaluations
+        ]
+    )
+
+
+def pose_table(figures: dict[str, Any]) -> str:
+    """Quantiles of the final poses of the successes as text (SI units)."""
+    return report.table(
+        [
+            {"at success": name} | {f"{q:.0%}": f"{v:.5f}" for q, v in zip(QUANTILES, values, strict=True)}
+            for name, values in figures["final_pose"].items()
+        ]
+    )

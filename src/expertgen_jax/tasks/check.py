@@ -1,0 +1,135 @@
+"""The contract check: runs each function of a task once and says in words what is wrong."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from expertgen_jax import physics, rollout
+from expertgen_jax.errors import UserError
+from expertgen_jax.task import Script, Start, Task
+
+
+def check_task(task: Task) -> None:
+    """Runs each function of `task` once, on the C engine.
+
+    Raises:
+      UserError: one line that names the function, what it returned (shape, dtype, NaN) and what was expected.
+    """
+    mj = _compile(task)
+    key = jax.random.key(0)
+    start = _call(task, "reset", task.reset, key)
+    if not isinstance(start, Start):
+        raise _wrong(task, "reset", f"returned {type(start).__name__}, expected a Start")
+    for name, shape in (
+        ("qpos", (mj.nq,)),
+        ("ctrl", (mj.nu,)),
+        ("mocap_pos", (mj.nmocap, 3)),
+        ("mocap_quat", (mj.nmocap, 4)),
+    ):
+        value = getattr(start, name)
+        if value is not None:
+            _expect(task, f"reset().{name}", value, shape)
+        elif name == "qpos":
+            raise _wrong(task, "reset().qpos", "is None")
+
+    model = physics.load(mj, "native")
+    data = physics.init(model, start.qpos, None, start.ctrl, start.mocap_pos, start.mocap_quat)
+    context = start.context
+    seen = _call(task, "observe", task.observe, data, context)
+    for name in task.observation:
+        if not hasattr(seen, "keys") or name not in seen:
+            raise _wrong(task, "observe", f"returned no entry '{name}', which `observation` lists")
+        _expect(task, f"observe()['{name}']", seen[name], np.shape(seen[name]))
+    for name in seen:
+        if name not in task.observation:
+            raise _wrong(task, "observe", f"returned '{name}', which `observation` does not list")
+
+    action = jnp.zeros(task.action_size)
+    _expect(task, "control", _call(task, "control", task.control, data, action), (mj.nu,))
+    for predicate in ("success", "lenient"):
+        function = getattr(task, predicate)
+        if function is not None:
+            _expect(task, predicate, _call(task, predicate, function, data, context), (), kind="b")
+    if task.privileged is not None:
+        value = _call(task, "privileged", task.privileged, data, context)
+        _expect(task, "privileged", value, (np.size(value),))
+    if task.final_pose is not None:
+        for name, value in _call(task, "final_pose", task.final_pose, data, context).items():
+            _expect(task, f"final_pose()['{name}']", value, ())
+    if task.randomize is not None:
+        for name, value in _call(task, "randomize", task.randomize, key).items():
+            if not hasattr(mj, name):
+                raise _wrong(task, "randomize", f"returned '{name}', which is no field of a MuJoCo model")
+            _expect(task, f"randomize()['{name}']", value, getattr(mj, name).shape)
+    for name in ("script", "strong_script"):
+        if getattr(task, name) is not None:
+            _check_script(task, name, getattr(task, name), data, context, key)
+    _check_traceable(task, model, key)
+
+
+def _compile(task: Task) -> mujoco.MjModel:
+    spec = _call(task, "scene", task.scene)
+    if not isinstance(spec, mujoco.MjSpec):
+        raise _wrong(task, "scene", f"returned {type(spec).__name__}, expected a mujoco.MjSpec")
+    mj = _call(task, "scene().compile", spec.compile)
+    for name in ("horizon", "action_size", "hold"):
+        value = getattr(task, name)
+        if not isinstance(value, int) or value <= 0:
+            raise _wrong(task, name, f"is {value!r}, expected an integer of at least 1")
+    ratio = task.control_dt / mj.opt.timestep
+    if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-6:
+        raise _wrong(task, "control_dt", f"is {task.control_dt} s, not a multiple of the timestep {mj.opt.timestep} s")
+    if not task.observation:
+        raise _wrong(task, "observation", "is empty")
+    return mj
+
+
+def _check_script(task: Task, name: str, script: Script, data: Any, context: Any, key: jax.Array) -> None:
+    if not isinstance(script, Script):
+        raise _wrong(task, name, f"is a {type(script).__name__}, expected a Script(init, act)")
+    memory = _call(task, f"{name}.init", script.init, key)
+    result = _call(task, f"{name}.act", script.act, memory, data, context, key)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise _wrong(task, f"{name}.act", "must return (memory, action)")
+    _expect(task, f"{name}.act action", result[1], (task.action_size,))
+    before, after = (jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), m) for m in (memory, result[0]))
+    if before != after:
+        raise _wrong(task, f"{name}.act", f"changed the memory from {before} to {after}: keep structure and dtypes")
+
+
+def _check_traceable(task: Task, model: physics.Model, key: jax.Array) -> None:
+    """Side effects and Python branches on arrays show only under `jit`."""
+    env = rollout.Env(task, model, round(task.control_dt / model.timestep))
+
+    def play(key: jax.Array) -> rollout.World:
+        return rollout.advance(env, rollout.reset(env, key), jnp.zeros((1, task.action_size)))[0]
+
+    script = rollout.policy_from_script(task.script)
+    _call(task, "one step under jit and vmap", jax.jit(jax.vmap(play)), jax.random.split(key))
+    _call(task, "script under jit", jax.eval_shape, lambda k: rollout.run(env, script, None, k, 2), key)
+
+
+def _call(task: Task, name: str, function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return function(*args)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise _wrong(task, name, f"raised {type(error).__name__}: {first}") from error
+
+
+def _expect(task: Task, name: str, value: Any, shape: tuple[int, ...], kind: str = "f") -> None:
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise _wrong(task, name, f"has shape {array.shape}, expected {shape}")
+    if array.dtype.kind != kind:
+        raise _wrong(task, name, f"has dtype {array.dtype}, expected {'bool' if kind == 'b' else 'float32'}")
+    if not np.isfinite(array).all():
+        raise _wrong(task, name, f"holds {'NaN' if np.isnan(array).any() else 'infinite numbers'}")
+
+
+def _wrong(task: Task, name: str, problem: str) -> UserError:
+    return UserError(f"task '{task.name}': {name} {problem}")

@@ -1,0 +1,134 @@
+"""Steering on the host's side: blocks on the device, and between them evaluation, metrics and checkpoints."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from expertgen_jax import checkpoint, metrics, rollout, steering
+from expertgen_jax.evaluate import SELECTION_SEED
+from expertgen_jax.runlog import Progress, Run
+from expertgen_jax.steering import Expert, Steering, SteerState
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@struct.dataclass
+class Best:
+    """The best expert so far and its success on the selection episodes (-1 before there is one)."""
+
+    expert: Expert
+    success: jax.Array
+
+
+def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> Expert:
+    """Steers side by side from each of `keys: [seeds]` until every seed has had `config.episodes` episodes.
+
+    Goes on from the last checkpoint in the run directory. Random numbers are part of the saved state, so that an
+    interrupted training repeats the figures of an undisturbed one bit by bit (same machine, same back end).
+
+    Returns:
+      The expert, of all seeds and times, that did best on the selection episodes; of equals the latest.
+    """
+    config = learner.config
+    series = checkpoint.Series(run.checkpoints / "training")
+    clock = _Clock()
+
+    def init() -> tuple[SteerState, Best]:
+        states = jax.vmap(learner.init)(keys)
+        return states, Best(jax.tree.map(lambda x: x[0], jax.vmap(learner.expert)(states)), jnp.float32(-1.0))
+
+    restored = series.restore(jax.eval_shape(init))
+    done, (states, best) = restored if restored is not None else (0, jax.jit(init)())
+    rows = [row for row in run.rows() if row["phase"] == "steer" and row["iteration"] <= done]
+    run.keep_rows(lambda row: row["phase"] != "steer" or row["iteration"] <= done)
+    earlier = {name: rows[-1][name] if rows else 0.0 for name in ("wall_s", "compile_s")}
+
+    @clock.compiled(donate_argnums=0)
+    def warm_up(states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+        return jax.vmap(lambda s: learner.block(s, learn=False))(states)
+
+    @clock.compiled(donate_argnums=0)
+    def steer(states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+        return jax.vmap(lambda s: learner.block(s, learn=True))(states)
+
+    @clock.compiled()
+    def select(experts: Expert, best: Best) -> tuple[Best, jax.Array]:
+        policy, key = steering.expert_policy(learner.prior, config), jax.random.key(SELECTION_SEED)
+        play = jax.vmap(lambda e: rollout.run(learner.env, policy, e, key, config.eval_episodes).success.mean())
+        success = play(experts)
+        challenger = Best(jax.tree.map(lambda x: x[success.argmax()], experts), success.max())
+        better = challenger.success >= best.success
+        return jax.tree.map(lambda new, old: jnp.where(better, new, old), challenger, best), success
+
+    while (episodes := int(states.episodes.min())) < config.episodes:
+        began, steps = time.monotonic(), int(states.env_steps.sum())
+        learn = int(states.iteration[0]) >= config.warmup_decisions
+        states, figures = (steer if learn else warm_up)(states)
+        row = _row(states, jax.device_get(figures))
+        rate = (int(states.env_steps.sum()) - steps) / (time.monotonic() - began)
+        due = row["episodes"] // config.eval_period > episodes // config.eval_period
+        if due or row["episodes"] >= config.episodes:
+            best, success = select(jax.vmap(learner.expert)(states), best)
+            row |= _evaluated(success, config.eval_episodes)
+        row |= {"compile_s": earlier["compile_s"] + clock.compile_s, "wall_s": earlier["wall_s"] + clock.elapsed()}
+        run.log(row, step=row["env_steps"])
+        if "success" in row:
+            series.save(row["iteration"], (states, best))
+        text = f"{row['episodes']} episodes, training success {row['train_success']:.1%}, "
+        text += f"best {float(best.success):.1%}, " if best.success >= 0 else ""
+        progress("steer", min(1.0, row["episodes"] / config.episodes), f"{text}{rate:,.0f} steps/s")
+    return best.expert
+
+
+def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:
+    """A row of `metrics.jsonl`: counts over all seeds, means over seeds; `episodes` of the slowest seed."""
+    finished, succeeded = figures.pop("finished").sum(), figures.pop("succeeded").sum()
+    return {
+        "phase": "steer",
+        "iteration": int(states.iteration[0]),
+        "env_steps": int(states.env_steps.sum()),
+        "episodes": int(states.episodes.min()),
+        "diverged": int(states.diverged.sum()),
+        "train_success": float(succeeded / max(finished, 1)),
+        **{name: float(values.mean()) for name, values in figures.items()},
+    }
+
+
+def _evaluated(success: jax.Array, episodes: int) -> dict[str, Any]:
+    """Success of the best seed with its interval, and of each seed."""
+    low, high = metrics.wilson(round(float(success.max()) * episodes), episodes)
+    seeds = [float(s) for s in success]
+    return {"success": max(seeds), "success_low": low, "success_high": high, "success_of_seeds": seeds}
+
+
+class _Clock:
+    """Time spent, with compilation apart."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.compile_s = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds since the start without those spent compiling."""
+        return time.monotonic() - self.start - self.compile_s
+
+    def compiled(self, **jit_options: Any) -> Callable[[F], F]:
+        """`jax.jit` for arguments of one shape, compiled at the first call."""
+
+        def decorate(function: F) -> F:
+            executables: list[Any] = []
+
+            def call(*args: Any) -> Any:
+                if not executables:
+                    began = time.monotonic()
+                    executables.append(jax.jit(function, **jit_options).lower(*args).compile())
+                    self.compile_s += time.monotonic() - began
+                return executables[0](*args)
+
+            return call  # type: ignore[return-value]
+
+        return decorate
