@@ -7,7 +7,6 @@ The weights are untrained: they cost the same. All programs start from the same 
 """
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +47,9 @@ def main(args: Throughput) -> None:
     for backend in args.physics:
         for worlds in (64, 256, 1024, 4096, 16384) if args.sweep else args.worlds:
             rows.append(measure(args, backend, worlds))
-            print(report.table([{name: _cell(value) for name, value in rows[-1].items()}]), flush=True)
+            print(
+                report.table([{"": name, "value": _cell(value)} for name, value in rows[-1].items()]), "\n", flush=True
+            )
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.out, {"task": args.task, **provenance(), "rows": rows})
@@ -63,14 +64,31 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     steering = Steering(env, prior, config)
     state = jax.jit(lambda s: steering.block(s, learn=False)[0])(jax.jit(steering.init)(jax.random.key(0)))
 
+    def loop(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda x: jax.lax.scan(lambda x, _: (step(x), None), x, None, length=args.iterations)[0]
+
+    def hold(worlds: World) -> World:  # the physics of one decision
+        def control_step(data: Any, _: None) -> tuple[Any, None]:
+            return physics.step(env.model, data, data.ctrl, env.nstep), None
+
+        def decision(world: World) -> World:
+            return world.replace(data=jax.lax.scan(control_step, world.data, None, length=prior.config.chunk)[0])
+
+        return jax.vmap(decision)(worlds)
+
+    def sample(obs_and_noise: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        obs, noise = obs_and_noise  # each chunk is the noise of the next, so that none can be skipped
+        return obs, jax.vmap(lambda o, w: diffusion.sample(prior, o, w))(obs, noise)
+
+    noise = jax.random.normal(jax.random.key(1), (worlds, *prior.noise_shape))
     programs = {
-        "physics_in_jit": (functools.partial(physics_loop, env), state.worlds),
-        "sampling": (functools.partial(sampling_loop, prior), state.worlds.obs),
-        "acting": (lambda s: repeat(lambda s: steering.act(s, explore=True)[0], s, args.iterations), state),
-        "learning": (lambda s: repeat(lambda s: steering.learn(s)[0], s, args.iterations), state),
+        "physics_in_jit": (loop(hold), state.worlds),
+        "sampling": (loop(sample), (state.worlds.obs, noise)),
+        "acting": (loop(lambda s: steering.act(s, explore=True)[0]), state),
+        "learning": (loop(lambda s: steering.learn(s)[0]), state),
         "iteration": (lambda s: steering.block(s, learn=True)[0], state),
     }
-    calls = {name: compiled(*program, args.iterations) for name, program in programs.items()}
+    calls = {name: compiled(*program) for name, program in programs.items()}
     if backend == "native":
         calls["physics"] = bare_native(env, state, prior.config.chunk * args.iterations)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -97,8 +115,33 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     }
 
 
-def compiled(function: Callable[[Any], Any], argument: Any, iterations: int) -> Callable[[], Any]:
+def compiled(function: Callable[[Any], Any], argument: Any) -> Callable[[], Any]:
     """A call that runs the compiled program to its end."""
-    executable = jax.jit(functools.partial(function, iterations=iterations) if _takes(function) else function)
-    executable = executable.lower(argument).compile()
+    executable = jax.jit(function).lower(argument).compile()
     return lambda: jax.block_until_ready(executable(argument))
+
+
+def bare_native(env: Env, state: SteerState, control_steps: int) -> Callable[[], Any]:
+    """A call that steps `mujoco.batch.Batch` by itself, from the worlds of `state`, one control step at a time."""
+    data = jax.device_get(state.worlds.data)
+    batch = Batch(env.model.mj, len(data.qpos))
+    fields = {name: getattr(data, name) for name in ("qpos", "qvel", "ctrl", "mocap_pos", "mocap_quat")}
+
+    def call() -> None:
+        batch.reset(stage=0)
+        for name, values in fields.items():
+            batch.bind(name)[...] = values
+        for _ in range(control_steps):
+            batch.step(nstep=env.nstep)
+
+    return call
+
+
+def _cell(value: float | str) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if value < 10 else f"{value:,.0f}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    command.run(Throughput, main)

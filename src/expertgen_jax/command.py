@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import tyro
@@ -24,7 +24,7 @@ def run(settings: type[T], main: Callable[[T], None]) -> None:
     args = tyro.cli(settings, config=(tyro.conf.ConsolidateSubcommandArgs, tyro.conf.FlagConversionOff))
     enable_compilation_cache()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax comments on every left-over of an interrupted save
-    warnings.showwarning = _print_warning
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         main(args)
     except UserError as error:
@@ -37,10 +37,6 @@ def run(settings: type[T], main: Callable[[T], None]) -> None:
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told of another."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.read("jax_compilation_cache_dir") is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(cache / "expertgen_jax"))
-
-
-def _print_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)

@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
 def move_target(
-    data: Any, action: jax.Array, step_sizes: jax.Array, leads: jax.Array, joints: slice = slice(0, 6)
+    data: Any, action: jax.Array, step_sizes: ArrayLike, leads: ArrayLike, joints: slice = slice(0, 6)
 ) -> jax.Array:
     """Moves the impedance target by a scaled action and keeps it close to the hand.
 
@@ -32,9 +33,9 @@ def move_target(
     """
     pose = data.qpos[joints]
     target = data.ctrl[joints] + step_sizes * jnp.clip(action, -1.0, 1.0)
-    return data.ctrl.at[joints].set(jnp.clip(target, pose - leads, pose + leads))
+    return data.ctrl.at[joints].set(jnp.clip(target, pose - jnp.asarray(leads), pose + leads))
 
 
-def action_towards(data: Any, goal: jax.Array, step_sizes: jax.Array, joints: slice = slice(0, 6)) -> jax.Array:
+def action_towards(data: Any, goal: jax.Array, step_sizes: ArrayLike, joints: slice = slice(0, 6)) -> jax.Array:
     """The action `[n]` in [-1, 1] that moves the target of `move_target` towards `goal: [n]` (m, rad)."""
     return jnp.clip((goal - data.ctrl[joints]) / step_sizes, -1.0, 1.0)

@@ -43,8 +43,7 @@ class DiffusionConfig:
     """Decay of the moving average of the weights, which is what is kept."""
 
 
-@struct.dataclass
-class Prior:
+class Prior(struct.PyTreeNode):
     """A trained diffusion policy; a pytree of arrays with its configuration.
 
     Attributes:
@@ -157,8 +156,7 @@ def normalize_obs(prior: Prior, obs: jax.Array) -> jax.Array:
     return jnp.clip((obs - prior.obs_mean) / prior.obs_std, -5.0, 5.0)
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """Weights, their moving average, and the optimiser's state."""
 
     params: Any
@@ -200,7 +198,7 @@ def train(
     """
     init_key, train_key = jax.random.split(key)
     low, high = actions.min(0), actions.max(0)
-    prior = untrained(config, obs.shape[-1], actions.shape[-1], init_key).replace(  # type: ignore[attr-defined]
+    prior = untrained(config, obs.shape[-1], actions.shape[-1], init_key).replace(
         obs_mean=obs.mean(0),
         obs_std=jnp.maximum(obs.std(0), 1e-4),
         action_low=low,
@@ -221,7 +219,7 @@ def train(
         signal = alpha_bar[t][:, None]
         noisy = jnp.sqrt(signal) * x0 + jnp.sqrt(1 - signal) * eps
         target = jnp.sqrt(signal) * eps - jnp.sqrt(1 - signal) * x0
-        v = network.apply(params, noisy, seen[start], (t + 1) / config.train_timesteps)
+        v: Any = network.apply(params, noisy, seen[start], (t + 1) / config.train_timesteps)
         return jnp.square(v - target).mean()
 
     def update(state: TrainState, key: jax.Array) -> tuple[TrainState, jax.Array]:
@@ -242,7 +240,7 @@ def train(
     for first in range(0, config.train_steps, size):
         state, loss = block(state, keys[first : first + size])
         report(int(state.step), float(loss))
-    return prior.replace(params=state.ema)  # type: ignore[attr-defined]
+    return prior.replace(params=state.ema)
 
 
 def _time_embedding(time: jax.Array, size: int = 32) -> jax.Array:

@@ -45,8 +45,7 @@ _STATE = ("time", "qpos", "qvel", "act", "qacc_warmstart", "ctrl", "mocap_pos", 
 _DERIVED = ("xpos", "xquat", "xmat", "site_xpos", "site_xmat", "sensordata")
 
 
-@struct.dataclass
-class Data:
+class Data(struct.PyTreeNode):
     """State of one world on the `native` back end: the portable fields of `mjx.Data`, with its names and shapes."""
 
     time: jax.Array
@@ -65,8 +64,7 @@ class Data:
     sensordata: jax.Array
 
 
-@struct.dataclass
-class Model:
+class Model(struct.PyTreeNode):
     """A compiled MuJoCo model on a back end.
 
     Attributes:
@@ -117,9 +115,13 @@ def resolve(backend: str) -> Backend:
 def load(mj: mujoco.MjModel, backend: str = "auto", max_worlds: int = 4096) -> Model:
     """Puts a compiled model on a back end; see `resolve` for the errors.
 
-    It turns MuJoCo's automatic reset off: a world that diverges must show, not start again.
+    It turns MuJoCo's automatic reset off, because a world that diverges must show and not start again, and its log
+    (`MUJOCO_LOG.TXT`), because divergence is counted here and not news.
     """
     backend = resolve(backend)
+    log = mujoco.MjLogConfig.get()
+    log.logto_file = log.logto_console = False
+    mujoco.MjLogConfig.set(log)
     mj.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
     device = None
     if backend == "mjx":
@@ -133,7 +135,7 @@ def load(mj: mujoco.MjModel, backend: str = "auto", max_worlds: int = 4096) -> M
 
 def with_fields(model: Model, fields: Mapping[str, jax.Array]) -> Model:
     """The model with `fields` replaced; see `Model.fields`."""
-    return model.replace(fields={**model.fields, **fields})  # type: ignore[attr-defined]
+    return model.replace(fields={**model.fields, **fields})
 
 
 def init(

@@ -137,8 +137,8 @@ class Phases:
         starts = demos.chunk_starts(demo_set, config.chunk, self.settings.demo.train_on_failures)
         if not len(starts):
             raise UserError(f"--prior.chunk {config.chunk} is longer than every demonstration")
-        data = (jnp.asarray(x) for x in (demo_set.obs, demo_set.actions, starts))
-        prior = diffusion.train(self.key("prior"), *data, config, log)
+        obs, actions = jnp.asarray(demo_set.obs), jnp.asarray(demo_set.actions)
+        prior = diffusion.train(self.key("prior"), obs, actions, jnp.asarray(starts), config, log)
         checkpoint.save(self.run.checkpoints / "prior", prior)
         return prior
 
@@ -291,8 +291,8 @@ def open_phases(
     """
     check(settings)
     backend = physics.resolve(settings.physics)
-    stored = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
-    stored = {name: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for name, v in stored.items()}
+    everything = dataclasses.asdict(settings)
+    stored = {field.name: everything[field.name] for field in dataclasses.fields(Settings)}
     path = run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
     run = open_run(path, stored | {"physics": backend}, overwrite, tensorboard)
     print(f"{settings.task} on {backend} physics, run directory {path}", file=sys.stderr)

@@ -47,8 +47,7 @@ class Batch(NamedTuple):
     weight: jax.Array
 
 
-@struct.dataclass
-class Buffer:
+class Buffer(struct.PyTreeNode):
     """Transitions `[capacity, n, ...]`; `added` counts all that were ever written (time steps)."""
 
     transitions: Transition

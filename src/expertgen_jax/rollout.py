@@ -64,8 +64,7 @@ def policy_from_script(script: task_lib.Script) -> Policy:
     return Policy(1, script.init, act)
 
 
-@struct.dataclass
-class World:
+class World(struct.PyTreeNode):
     """One episode in progress, at a decision boundary or frozen at its end.
 
     Attributes:
@@ -153,7 +152,7 @@ def advance(env: Env, world: World, actions: jax.Array) -> tuple[World, Frame]:
         new = physics.where(over | bad, data, new)
         held = jnp.where(task.success(new, context), world.held + 1, 0)
         lenient = jnp.bool_(False) if task.lenient is None else task.lenient(new, context)
-        return world.replace(  # type: ignore[attr-defined]
+        return world.replace(
             data=new,
             steps=jnp.where(over, world.steps, world.steps + 1),
             held=jnp.where(over, world.held, held),
@@ -175,7 +174,7 @@ def reset_done(env: Env, worlds: World, key: jax.Array) -> World:
     fresh = jax.vmap(lambda k: reset(env, k))(jax.random.split(key, over.shape[0]))
 
     def pick(over: jax.Array, new: World, old: World) -> World:
-        merged = physics.where(over, new.replace(data=None), old.replace(data=None))  # type: ignore[attr-defined]
+        merged = physics.where(over, new.replace(data=None), old.replace(data=None))
         return merged.replace(data=physics.where(over, new.data, old.data))
 
     return jax.vmap(pick)(over, fresh, worlds)

@@ -55,16 +55,14 @@ class SteerConfig:
     """FastTD3."""
 
 
-@struct.dataclass
-class Expert:
+class Expert(struct.PyTreeNode):
     """A steering policy: which noise to start from, given what is seen. `prior` turns the noise into actions."""
 
     actor: Any
     normalizer: td3.Normalizer
 
 
-@struct.dataclass
-class SteerState:
+class SteerState(struct.PyTreeNode):
     """Everything that steering carries from iteration to iteration; saved whole for resuming."""
 
     key: jax.Array
@@ -169,7 +167,7 @@ class Steering:
             truncated=over & ~after.success & ~after.diverged,
             valid=~after.diverged,
         )
-        state = state.replace(  # type: ignore[attr-defined]
+        state = state.replace(
             key=key,
             worlds=rollout.reset_done(env, after, reset_key),
             sigma=jnp.where(over, self._draw_sigma(sigma_key), state.sigma),
@@ -193,11 +191,11 @@ class Steering:
                 obs=td3.normalize(state.normalizer, batch.obs), next_obs=td3.normalize(state.normalizer, batch.next_obs)
             )
             learner, metrics = self.learner.update(state.learner, batch, update_key, update_actor)
-            return state.replace(key=key, learner=learner), metrics  # type: ignore[attr-defined]
+            return state.replace(key=key, learner=learner), metrics
 
         def period(state: SteerState, _: None) -> tuple[SteerState, dict[str, jax.Array]]:
-            for _ in range(config.actor_period - 1):  # unrolled: `cond` would cost far more than the branch
-                state, _ = one(state, update_actor=False)
+            for _unused in range(config.actor_period - 1):  # unrolled: `cond` would cost far more than the branch
+                state = one(state, update_actor=False)[0]
             return one(state, update_actor=True)
 
         state, metrics = jax.lax.scan(period, state, None, length=self.config.updates // config.actor_period)

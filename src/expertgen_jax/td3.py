@@ -78,8 +78,7 @@ def _mlp(x: jax.Array, hidden: Sequence[int]) -> jax.Array:
     return x
 
 
-@struct.dataclass
-class LearnerState:
+class LearnerState(struct.PyTreeNode):
     """Weights and optimiser states; the two critics are stacked along a leading axis."""
 
     actor: Any
@@ -143,7 +142,7 @@ class Learner:
         loss, grads = jax.value_and_grad(critic_loss)(state.critics)
         updates, critic_opt = optimizer.update(grads, state.critic_opt, state.critics)
         critics = optax.apply_updates(state.critics, updates)
-        state = state.replace(  # type: ignore[attr-defined]
+        state = state.replace(
             critics=critics,
             critic_opt=critic_opt,
             target_critics=optax.incremental_update(critics, state.target_critics, config.tau),
@@ -188,7 +187,8 @@ class Learner:
         return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)
 
     def _logits(self, critics: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
-        return jax.vmap(self._critic.apply, (0, None, None))(critics, obs, action)
+        logits: Any = jax.vmap(self._critic.apply, (0, None, None))(critics, obs, action)
+        return logits
 
 
 def project_categorical(support: jax.Array, probs: jax.Array, atoms: jax.Array) -> jax.Array:
@@ -210,8 +210,7 @@ def project_categorical(support: jax.Array, probs: jax.Array, atoms: jax.Array) 
     return probs @ share
 
 
-@struct.dataclass
-class Normalizer:
+class Normalizer(struct.PyTreeNode):
     """Running mean and variance of observations (Chan et al.'s parallel update)."""
 
     mean: jax.Array

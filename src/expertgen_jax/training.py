@@ -16,8 +16,7 @@ from expertgen_jax.steering import Expert, Steering, SteerState
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@struct.dataclass
-class Best:
+class Best(struct.PyTreeNode):
     """The best expert so far and its success on the selection episodes (-1 before there is one)."""
 
     expert: Expert

@@ -1,0 +1,107 @@
+"""Intervals against published values, and the summary of episodes made by hand."""
+
+import json
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import pytest
+
+from expertgen_jax import metrics
+from expertgen_jax.rollout import Env, World
+
+
+@pytest.mark.parametrize(
+    ("successes", "episodes", "low", "high"),
+    [
+        # Newcombe 1998, Statistics in Medicine 17, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        # scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
+        (10, 10, 0.7225, 1.0000),
+        (0, 10, 0.0000, 0.2775),
+        (50, 100, 0.4038, 0.5962),
+    ],
+)
+def test_wilson_matches_published_intervals(successes, episodes, low, high):
+    assert metrics.wilson(successes, episodes) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_wilson_is_symmetric_contains_the_rate_and_narrows():
+    for successes in range(21):
+        low, high = metrics.wilson(successes, 20)
+        assert 0 <= low <= successes / 20 <= high <= 1
+        mirrored = metrics.wilson(20 - successes, 20)
+        assert (1 - mirrored[1], 1 - mirrored[0]) == pytest.approx((low, high))
+        wide, narrow = metrics.wilson(successes, 20), metrics.wilson(100 * successes, 2000)
+        assert narrow[1] - narrow[0] < wide[1] - wide[0]
+
+
+def test_wilson_at_one_standard_deviation():
+    # z = 1: (k + 1/2 -+ sqrt(k (n - k) / n + 1/4)) / (n + 1)
+    assert metrics.wilson(3, 12, z=1.0) == pytest.approx(((3.5 - 2.5**0.5) / 13, (3.5 + 2.5**0.5) / 13))
+
+
+def test_no_episodes_say_nothing():
+    assert metrics.wilson(0, 0) == (0.0, 1.0)
+
+
+def make_env(lenient=True, final_pose=True):
+    task = SimpleNamespace(
+        lenient=(lambda data, context: True) if lenient else None,
+        final_pose=(lambda data, context: {"depth": data, "error": context - data}) if final_pose else None,
+    )
+    return Env(task, model=None, nstep=1)
+
+
+def make_worlds(success, lenient, diverged):
+    """Five ended episodes: depth 0, 1, 2, 3, 4 of 10; steps 10, 20, 30, 40, 50."""
+
+    def flags(bits):
+        return jnp.array([bit == "1" for bit in bits])
+
+    return World(
+        data=jnp.arange(5.0),
+        context=jnp.full(5, 10.0),
+        fields={},
+        obs=jnp.zeros((5, 1)),
+        privileged=jnp.zeros((5, 0)),
+        steps=jnp.arange(10, 60, 10),
+        held=jnp.zeros(5, int),
+        success=flags(success),
+        lenient=flags(lenient),
+        diverged=flags(diverged),
+    )
+
+
+def test_summary_of_mixed_episodes():
+    summary = metrics.summarize(make_env(), make_worlds("01101", "01010", "10000"))
+    assert summary["success"] == pytest.approx(0.6)
+    assert summary["ci95"] == metrics.wilson(3, 5)
+    assert summary["success_lenient"] == pytest.approx(0.8)  # a strict success is a lenient one, seen or not
+    assert summary["ci95_lenient"] == metrics.wilson(4, 5)
+    assert summary["episodes"] == 5
+    assert summary["diverged"] == 1
+    assert summary["median_steps"] == 30.0  # of 20, 30, 50
+    # of depths 1, 2 and 4 only
+    assert metrics.QUANTILES == (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+    assert summary["final_pose"]["depth"] == pytest.approx([1.0, 1.5, 2.0, 3.0, 3.8, 4.0])
+    assert summary["final_pose"]["error"] == pytest.approx([6.0, 7.0, 8.0, 8.5, 8.9, 9.0])
+    assert json.loads(json.dumps(summary))["success"] == summary["success"]  # plain numbers
+
+
+def test_summary_without_success():
+    summary = metrics.summarize(make_env(), make_worlds("00000", "00000", "00000"))
+    assert summary["success"] == 0.0
+    assert summary["ci95"] == metrics.wilson(0, 5)
+    assert summary["median_steps"] is None
+    assert summary["final_pose"] == {}
+
+
+def test_summary_of_a_task_without_extras():
+    summary = metrics.summarize(make_env(lenient=False, final_pose=False), make_worlds("11111", "11111", "00000"))
+    assert summary["success"] == 1.0
+    assert summary["success_lenient"] is None
+    assert summary["ci95_lenient"] is None
+    assert summary["final_pose"] == {}
