@@ -62,7 +62,7 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     shapes = jax.eval_shape(lambda k: rollout.reset(env, k), jax.random.key(0))
     prior = diffusion.untrained(diffusion.DiffusionConfig(), shapes.obs.shape[0], env.task.action_size)
     steering = Steering(env, prior, config)
-    state = jax.jit(lambda s: steering.block(s, learn=False)[0])(jax.jit(steering.init)(jax.random.key(0)))
+    state = jax.jit(lambda s: steering.block(s)[0])(jax.jit(steering.init)(jax.random.key(0)))
 
     def loop(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return lambda x: jax.lax.scan(lambda x, _: (step(x), None), x, None, length=args.iterations)[0]
@@ -84,9 +84,9 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     programs = {
         "physics_in_jit": (loop(hold), state.worlds),
         "sampling": (loop(sample), (state.worlds.obs, noise)),
-        "acting": (loop(lambda s: steering.act(s, explore=True)[0]), state),
+        "acting": (loop(lambda s: steering.act(s)[0]), state),
         "learning": (loop(lambda s: steering.learn(s)[0]), state),
-        "iteration": (lambda s: steering.block(s, learn=True)[0], state),
+        "iteration": (lambda s: steering.block(s)[0], state),
     }
     calls = {name: compiled(*program) for name, program in programs.items()}
     if backend == "native":

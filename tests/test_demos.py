@@ -204,7 +204,7 @@ def test_demonstrations_hold_what_was_seen_until_each_episode_ended():
 def test_start_noise_is_left_out_only_where_the_task_says_how():
     task = cart()
     config = DemoConfig(episodes=3, start_noise=False)
-    with pytest.raises(UserError, match="cart.*nominal_reset"):
+    with pytest.raises(UserError, match=r"cart.*nominal_reset"):
         demos_lib.demonstrate(rollout.make_env(task, "native"), jax.random.key(0), config)
     task = dataclasses.replace(task, nominal_reset=lambda key: Start(qpos=jnp.array([0.05]), context=jnp.float32(0.05)))
     demos, _ = demos_lib.demonstrate(rollout.make_env(task, "native"), jax.random.key(0), config)

@@ -1,6 +1,7 @@
 """The noise-space MDP on a cart that one number moves: what is stored, counted, learnt and left alone."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,11 @@ from expertgen_jax import diffusion, rollout, steering, td3
 from expertgen_jax.diffusion import Denoiser, DiffusionConfig, Prior
 from expertgen_jax.steering import SteerConfig, Steering, SteerState
 from expertgen_jax.task import Script, Start, Task
+
+# These programs run for milliseconds and would compile for a minute.
+jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+)
 
 HORIZON, CHUNK, CONTROL_DT, NEAR, EDGE = 6, 4, 0.02, 0.03, -0.8
 CONFIG = SteerConfig(
@@ -96,10 +102,10 @@ class Programs(NamedTuple):
 @pytest.fixture(scope="module")
 def programs(machine) -> Programs:
     return Programs(
-        jax.jit(machine.init),
-        jax.jit(lambda state: machine.block(state, False)),
-        jax.jit(lambda state: machine.block(state, True)),
-        jax.jit(lambda state: machine.act(state, explore=True)),
+        jit(machine.init),
+        jit(lambda state: machine.block(state, False)),
+        jit(lambda state: machine.block(state, True)),
+        jit(lambda state: machine.act(state, explore=True)),
     )
 
 
@@ -237,7 +243,7 @@ def test_the_expert_acts_as_steering_without_exploration(machine, programs, trai
     policy, expert = steering.expert_policy(PRIOR, CONFIG), machine.expert(state)
     assert expert.normalizer.mean.shape == (3,)  # what is privileged, the critics keep to themselves
 
-    @jax.jit
+    @jit
     def decide(worlds, keys):
         chunks = jax.vmap(lambda w, k: policy.act(expert, (), w, k)[1])(worlds, keys)
         return jax.vmap(lambda w, c: rollout.advance(machine.env, w, c)[0].obs)(worlds, chunks)
@@ -265,7 +271,7 @@ def test_the_same_key_gives_the_same_training_to_the_bit(programs, trained):
 
 def test_seeds_side_by_side_are_seeds_one_by_one(machine, programs):
     keys = jax.random.split(jax.random.key(6))
-    both = jax.jit(jax.vmap(lambda key: machine.block(machine.init(key), True)))(keys)
+    both = jit(jax.vmap(lambda key: machine.block(machine.init(key), True)))(keys)
     alone = [programs.learn(programs.init(key)) for key in keys]
     for i, theirs in enumerate(alone):
         ours = jax.tree.map(lambda x, i=i: x[i], both)

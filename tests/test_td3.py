@@ -1,6 +1,7 @@
 """The learner: C51 projection against rlax, targets and gradients by hand, a chain with known values."""
 
 import dataclasses
+import functools
 import warnings
 
 import jax
@@ -17,9 +18,14 @@ with warnings.catch_warnings():  # its TensorFlow Probability asks JAX for a dep
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     import rlax
 
+# These programs run for milliseconds and would compile for half a minute.
+jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+)
+
 SMALL = TD3Config(actor_hidden=(16,), critic_hidden=(16,), atoms=21, policy_noise=0.0)
 LEARNER = Learner(SMALL, 2, 3, 2, (0.0, 1.0))  # the actor sees the first two of three numbers
-update = jax.jit(LEARNER.update, static_argnames="update_actor")
+update = jit(LEARNER.update, static_argnames="update_actor")
 
 
 def random_distributions(seed, count, points, low, high):
@@ -28,8 +34,8 @@ def random_distributions(seed, count, points, low, high):
     return jnp.asarray(support), jnp.asarray(rng.dirichlet(np.full(points, 0.5), count).astype(np.float32))
 
 
-project = jax.jit(jax.vmap(td3.project_categorical, (0, 0, None)))
-theirs = jax.jit(jax.vmap(rlax.categorical_l2_project, (0, 0, None)))
+project = jit(jax.vmap(td3.project_categorical, (0, 0, None)))
+theirs = jit(jax.vmap(rlax.categorical_l2_project, (0, 0, None)))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 3.0), (1.5, 2.0), (-0.5, -0.1)])
@@ -68,7 +74,7 @@ def random_batch(seed, size=32):
 @pytest.fixture(scope="module")
 def state():
     """Fresh weights whose target critics disagree, with the critics and with each other, by more than a hair."""
-    state = jax.jit(LEARNER.init)(jax.random.key(0))
+    state = jit(LEARNER.init)(jax.random.key(0))
     rng = np.random.default_rng(0)
     targets = jax.tree.map(lambda x: x + rng.normal(size=x.shape).astype(np.float32), state.target_critics)
     return state.replace(target_critics=targets)
@@ -76,7 +82,7 @@ def state():
 
 def test_the_target_is_the_whole_distribution_of_the_lower_critic(state):
     batch = random_batch(0, 128)
-    target = jax.jit(LEARNER.target_distribution)(state, batch, jax.random.key(0))
+    target = jit(LEARNER.target_distribution)(state, batch, jax.random.key(0))
 
     action = td3.Actor(SMALL.actor_hidden, 2).apply(state.actor, batch.next_obs[:, :2])
     logits = jax.vmap(td3.Critic(SMALL.critic_hidden, SMALL.atoms).apply, (0, None, None))(
@@ -96,7 +102,7 @@ def test_target_noise_is_bounded(state):
 
     def target(noise, clip, seed):
         config = dataclasses.replace(SMALL, policy_noise=noise, noise_clip=clip)
-        return jax.jit(Learner(config, 2, 3, 2, (0.0, 1.0)).target_distribution)(state, batch, jax.random.key(seed))
+        return jit(Learner(config, 2, 3, 2, (0.0, 1.0)).target_distribution)(state, batch, jax.random.key(seed))
 
     still = target(0.0, 1.0, 0)
     np.testing.assert_allclose(target(5.0, 0.0, 0), still, atol=1e-6)
@@ -150,14 +156,14 @@ def test_actor_and_critics_keep_to_their_own_losses(state):
         return LEARNER.q_values(critics, batch.obs, action).mean()
 
     ascent = jax.tree.map(lambda m: -m / 0.1, first_moments(both)[0])
-    assert_close(ascent, jax.jit(jax.grad(value))(state.actor), rtol=1e-3, atol=1e-7)
+    assert_close(ascent, jit(jax.grad(value))(state.actor), rtol=1e-3, atol=1e-7)
 
 
 def test_the_critics_descend_the_cross_entropy(state):
     batch = random_batch(4)
-    target = jax.jit(LEARNER.target_distribution)(state, batch, jax.random.key(0))
+    target = jit(LEARNER.target_distribution)(state, batch, jax.random.key(0))
 
-    @jax.jit
+    @jit
     @jax.grad
     def gradient(params):
         logits = td3.Critic(SMALL.critic_hidden, SMALL.atoms).apply(params, batch.obs, batch.action)
@@ -206,7 +212,7 @@ def chain_buffer(worlds=64, steps=48):
         rows.append(Transition(obs, one_hot[after], action[:, None], reward, terminated & valid, truncated, valid))
         place = np.where(terminated | truncated | ~valid, 0, after)
     buffer = replay.init(jax.tree.map(jnp.asarray, rows[0]), steps)
-    add = jax.jit(replay.add)
+    add = jit(replay.add)
     for row in rows:
         buffer = add(buffer, jax.tree.map(jnp.asarray, row))
     return buffer
@@ -215,11 +221,11 @@ def chain_buffer(worlds=64, steps=48):
 def test_a_chain_of_known_values_is_learnt():
     learner = Learner(CHAIN, 4, 4, 1, (0.0, 1.0))
 
-    @jax.jit
+    @jit
     def train(buffer):
         def pair(state, key):
-            for update_actor, key in zip((False, True), jax.random.split(key), strict=True):
-                sample_key, update_key = jax.random.split(key)
+            for update_actor in (False, True):
+                key, sample_key, update_key = jax.random.split(key, 3)
                 batch = replay.sample(buffer, sample_key, CHAIN.batch_size, 1, CHAIN.gamma)
                 state, _ = learner.update(state, batch, update_key, update_actor)
             return state, None
@@ -240,7 +246,7 @@ def test_a_chain_of_known_values_is_learnt():
 def test_normalizer_is_the_mean_and_variance_of_all_valid_rows():
     rng = np.random.default_rng(0)
     state, seen = td3.init_normalizer(3), []
-    update = jax.jit(td3.update_normalizer)
+    update = jit(td3.update_normalizer)
     for i in range(6):
         obs = rng.normal([0.0, 5.0, -2.0], [1.0, 0.01, 30.0], (20, 3)).astype(np.float32) + i
         valid = rng.random(20) > 0.3 if i != 3 else np.zeros(20, bool)  # once, none at all

@@ -10,13 +10,23 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from expertgen_jax.errors import UserError
+
 T = TypeVar("T")
 
 
 def save(path: Path, tree: Any) -> None:
-    """Writes `tree` to the folder `path`, whole or not at all."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.resolve(), _leaves(tree), force=True)
+    """Writes `tree` to the folder `path`, whole or not at all.
+
+    Raises:
+      UserError: it cannot be written (disk full, no right); what was there before stays.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path.resolve(), _leaves(tree), force=True)
+    except Exception as error:  # Orbax and TensorStore raise what they like
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"checkpoint {path} cannot be written; earlier ones stay ({reason})") from error
 
 
 def restore(path: Path, like: T) -> T:
@@ -58,13 +68,14 @@ class Series:
             shutil.rmtree(self.folder / str(old))
 
     def restore(self, like: T) -> tuple[int, T] | None:
-        """The newest checkpoint that can be read, with its number; damaged ones are reported and removed."""
+        """The newest checkpoint that can be read, with its number; damaged ones are reported and set aside."""
         for step in reversed(self.steps()):
             try:
                 return step, restore(self.folder / str(step), like)
             except ValueError as error:
-                warnings.warn(f"{error}: removed; going on from the one before", stacklevel=2)
-                shutil.rmtree(self.folder / str(step))
+                warnings.warn(f"{error}; set aside, going on from the one before", stacklevel=2)
+                shutil.rmtree(self.folder / f"{step}.unreadable", ignore_errors=True)
+                (self.folder / str(step)).rename(self.folder / f"{step}.unreadable")
         return None
 
 

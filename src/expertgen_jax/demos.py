@@ -1,7 +1,6 @@
 """Demonstrations: scripted ones made in parallel, and the DemoSet on disk."""
 
 import dataclasses
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,14 +95,21 @@ def load(path: Path, obs_size: int, action_size: int) -> DemoSet:
     if not path.exists():
         raise fail("no such file")
     try:
-        with np.load(path) as archive:
+        with open(path, "rb") as file, np.load(file) as archive:  # NumPy itself leaves a damaged file open
             missing = [name for name in DemoSet._fields if name not in archive.files]
             if missing:
                 raise fail(f"lacks the array '{missing[0]}' (needs {', '.join(DemoSet._fields)})")
             demos = DemoSet(**{name: archive[name] for name in DemoSet._fields})
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, AttributeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise what they like on damaged files
         raise fail("not an .npz archive, or damaged") from error
-    time = int(np.sum(demos.lengths)) if demos.lengths.ndim == 1 else -1
+    if demos.lengths.ndim != 1 or not np.issubdtype(demos.lengths.dtype, np.integer):
+        raise fail(f"'lengths' must be whole numbers [episodes], found {demos.lengths.dtype} {demos.lengths.shape}")
+    for name in ("obs", "actions", "success"):
+        if getattr(demos, name).dtype.kind not in "fiub":
+            raise fail(f"'{name}' must be numbers, found {getattr(demos, name).dtype}")
+    time = int(demos.lengths.sum())
     for name, shape in (
         ("obs", (time, obs_size)),
         ("actions", (time, action_size)),

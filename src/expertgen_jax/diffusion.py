@@ -33,7 +33,7 @@ class DiffusionConfig:
     """Units in a hidden layer of the denoiser."""
     blocks: int = 3
     """Residual blocks in the denoiser."""
-    train_steps: int = 4000
+    train_steps: int = 2500
     """Gradient steps."""
     batch_size: int = 512
     """Action chunks in a gradient step."""
@@ -90,7 +90,7 @@ def cosine_alpha_bar(timesteps: int, offset: float = 0.008, max_beta: float = 0.
 
 def trailing_timesteps(train_timesteps: int, sample_steps: int) -> np.ndarray:
     """`[sample_steps]`, descending from the last timestep: the first step sees pure noise."""
-    return np.round(np.arange(train_timesteps, 0, -train_timesteps / sample_steps)).astype(int) - 1
+    return np.round(np.arange(sample_steps, 0, -1) * train_timesteps / sample_steps).astype(int) - 1
 
 
 def ddim(
@@ -124,7 +124,7 @@ def ddim(
         eps = (x - jnp.sqrt(signal) * x0) / jnp.sqrt(1 - signal)
         return jnp.sqrt(signal_next) * x0 + jnp.sqrt(1 - signal_next) * eps, None
 
-    return jax.lax.scan(step, noise, (jnp.asarray(timesteps, jnp.int32), abar, abar_next), unroll=True)[0]
+    return jax.lax.scan(step, noise, (jnp.asarray(timesteps, jnp.int32), abar, abar_next))[0]
 
 
 def sample(prior: Prior, obs: jax.Array, noise: jax.Array) -> jax.Array:

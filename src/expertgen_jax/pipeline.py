@@ -21,7 +21,7 @@ from expertgen_jax.diffusion import DiffusionConfig, Prior
 from expertgen_jax.errors import UserError
 from expertgen_jax.evaluate import SELECTION_SEED, evaluate
 from expertgen_jax.metrics import QUANTILES
-from expertgen_jax.runlog import Progress, Run, check_settings, open_run, provenance, read_settings
+from expertgen_jax.runlog import Progress, Run, as_json, check_settings, open_run, provenance, read_settings
 from expertgen_jax.steering import Expert, SteerConfig, Steering
 
 T = TypeVar("T")
@@ -216,7 +216,7 @@ class Phases:
         """The back end on which an expert of this run shows that it learnt the task and not the engine."""
         return "mjx" if self.env.model.backend == "native" else "native"
 
-    def record(self, prior: Prior, expert: Expert, episodes: int = 3) -> None:
+    def record(self, prior: Prior, expert: Expert, episodes: int = 2) -> None:
         """`expert.mp4`: prior and expert side by side from the same starts, on the C engine."""
         path = self.run.path / "expert.mp4"
         if path.exists():
@@ -291,8 +291,7 @@ def open_phases(
     """
     check(settings)
     backend = physics.resolve(settings.physics)
-    everything = dataclasses.asdict(settings)
-    stored = {field.name: everything[field.name] for field in dataclasses.fields(Settings)}
+    stored = {field.name: as_json(settings)[field.name] for field in dataclasses.fields(Settings)}
     path = run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
     run = open_run(path, stored | {"physics": backend}, overwrite, tensorboard)
     print(f"{settings.task} on {backend} physics, run directory {path}", file=sys.stderr)
@@ -305,16 +304,16 @@ def reopen_phases(run_dir: Path) -> Phases:
     Raises:
       UserError: it is not a run directory.
     """
-    return open_phases(_settings_from(Settings(), read_settings(run_dir)), run_dir)
+    return open_phases(settings_from(Settings(), read_settings(run_dir)), run_dir)
 
 
-def _settings_from(default: T, stored: dict[str, Any]) -> T:
+def settings_from(default: T, stored: dict[str, Any]) -> T:
     """The settings dataclass that `stored` (JSON) describes."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(default):  # type: ignore[arg-type]
         old, new = getattr(default, field.name), stored[field.name]
         if dataclasses.is_dataclass(old):
-            values[field.name] = _settings_from(old, new)
+            values[field.name] = settings_from(old, new)
         else:
             values[field.name] = tuple(new) if isinstance(old, tuple) else new
     return dataclasses.replace(default, **values)  # type: ignore[type-var]

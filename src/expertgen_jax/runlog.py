@@ -87,7 +87,6 @@ def open_run(path: Path, settings: Mapping[str, Any], overwrite: bool = False, t
         shutil.rmtree(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        settings = json.loads(json.dumps(settings, default=str))
         if not (path / "config.json").exists():
             if any(path.iterdir()):
                 raise UserError(f"--run-dir {path}: has files but no config.json; choose another, or remove it")
@@ -123,6 +122,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def as_json(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as JSON holds it."""
+    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
 
 
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

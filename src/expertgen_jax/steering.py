@@ -36,7 +36,7 @@ class SteerConfig:
     noise_mode: NoiseMode = "chunk"
     """What is steered: the noise of the whole chunk, one row repeated over the chunk, or one scalar."""
     warmup_decisions: int = 90
-    """Decisions in each world with N(0, 1) noise, clipped to the bound, before learning starts."""
+    """Decisions in each world with N(0, 1) noise, clipped to the bound, before the actor takes over."""
     updates: int = 4
     """Critic updates an iteration."""
     sigma_min: float = 0.05
@@ -128,33 +128,24 @@ class Steering:
         own = td3.Normalizer(normalizer.mean[: self.obs_size], normalizer.var[: self.obs_size], normalizer.count)
         return Expert(state.learner.actor, own)
 
-    def block(self, state: SteerState, learn: bool) -> tuple[SteerState, dict[str, jax.Array]]:
-        """`config.block_iterations` iterations; without `learn` they are warm-up. Returns sums and means over them."""
+    def block(self, state: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+        """`config.block_iterations` iterations; returns sums and means of figures over them."""
 
         def iteration(state: SteerState, _: None) -> tuple[SteerState, dict[str, jax.Array]]:
-            state, acted = self.act(state, explore=learn)
-            state, learnt = self.learn(state) if learn else (state, {})
+            state, acted = self.act(state)
+            state, learnt = self.learn(state)
             return state, acted | learnt
 
         state, metrics = jax.lax.scan(iteration, state, None, length=self.config.block_iterations)
         sums = {name: metrics.pop(name).sum() for name in ("finished", "succeeded")}
         return state, sums | {name: values.mean() for name, values in metrics.items()}
 
-    def act(self, state: SteerState, explore: bool) -> tuple[SteerState, dict[str, jax.Array]]:
-        """One decision in every world: act (by N(0, 1) noise unless `explore`), store, reset what is over."""
-        config, env = self.config, self.env
+    def act(self, state: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+        """One decision in every world: act (in warm-up by N(0, 1) noise), store, reset what is over."""
+        env, worlds = self.env, state.worlds
         key, noise_key, reset_key, sigma_key = jax.random.split(state.key, 4)
-        worlds = state.worlds
         obs = full_obs(worlds)
-        random = jax.random.normal(noise_key, (config.worlds, self.learner.action_size))
-        if explore:
-            seen = td3.normalize(state.normalizer, obs)[:, : self.obs_size]
-            action = self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
-        else:
-            action = random / config.noise_bound
-        action = jnp.clip(action, -1.0, 1.0)
-        noise = jax.vmap(lambda a: spread(a, self.prior, config))(action)
-        chunks = jax.vmap(lambda o, w: diffusion.sample(self.prior, o, w))(worlds.obs, noise)
+        action, chunks = self.decide(state, noise_key)
         after, _ = jax.vmap(lambda w, c: rollout.advance(env, w, c))(worlds, chunks)
 
         over = rollout.done(env, after)
@@ -180,23 +171,36 @@ class Steering:
         )
         return state, {"finished": over.sum(), "succeeded": after.success.sum()}
 
+    def decide(self, state: SteerState, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Noise in units of the bound `[n, action_size]` and the action chunks that the prior makes of it."""
+        config = self.config
+        random = jax.random.normal(key, (config.worlds, self.learner.action_size))
+        seen = td3.normalize(state.normalizer, full_obs(state.worlds))[:, : self.obs_size]
+        explored = self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
+        warm_up = state.iteration < config.warmup_decisions
+        action = jnp.clip(jnp.where(warm_up, random / config.noise_bound, explored), -1.0, 1.0)
+        noise = jax.vmap(lambda a: spread(a, self.prior, config))(action)
+        return action, jax.vmap(lambda o, w: diffusion.sample(self.prior, o, w))(state.worlds.obs, noise)
+
     def learn(self, state: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
         """`config.updates` critic updates, with an actor update after every `actor_period` of them."""
         config = self.config.learner
 
-        def one(state: SteerState, update_actor: bool) -> tuple[SteerState, dict[str, jax.Array]]:
+        def batch(state: SteerState, key: jax.Array) -> replay.Batch:
+            drawn = replay.sample(state.buffer, key, config.batch_size, config.n_step, config.gamma)
+            obs, next_obs = (td3.normalize(state.normalizer, x) for x in (drawn.obs, drawn.next_obs))
+            return drawn._replace(obs=obs, next_obs=next_obs)
+
+        def critics(state: SteerState, _: None) -> tuple[SteerState, dict[str, jax.Array]]:
             key, sample_key, update_key = jax.random.split(state.key, 3)
-            batch = replay.sample(state.buffer, sample_key, config.batch_size, config.n_step, config.gamma)
-            batch = batch._replace(
-                obs=td3.normalize(state.normalizer, batch.obs), next_obs=td3.normalize(state.normalizer, batch.next_obs)
-            )
-            learner, metrics = self.learner.update(state.learner, batch, update_key, update_actor)
+            learner, metrics = self.learner.update_critics(state.learner, batch(state, sample_key), update_key)
             return state.replace(key=key, learner=learner), metrics
 
         def period(state: SteerState, _: None) -> tuple[SteerState, dict[str, jax.Array]]:
-            for _unused in range(config.actor_period - 1):  # unrolled: `cond` would cost far more than the branch
-                state = one(state, update_actor=False)[0]
-            return one(state, update_actor=True)
+            state, metrics = jax.lax.scan(critics, state, None, length=config.actor_period)
+            key, sample_key = jax.random.split(state.key)
+            learner, actor_metrics = self.learner.update_actor(state.learner, batch(state, sample_key))
+            return state.replace(key=key, learner=learner), metrics | actor_metrics
 
         state, metrics = jax.lax.scan(period, state, None, length=self.config.updates // config.actor_period)
         return state, jax.tree.map(jnp.mean, metrics)

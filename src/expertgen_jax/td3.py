@@ -31,7 +31,7 @@ class TD3Config:
     """Transitions in an update."""
     tau: float = 0.05
     """Step of the target critics towards the critics, an update."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     """Of AdamW, for actor and critics."""
     weight_decay: float = 0.01
     """Of AdamW."""
@@ -43,7 +43,7 @@ class TD3Config:
     """Support points of the return distribution, evenly spaced over the possible returns."""
     actor_hidden: tuple[int, ...] = (256, 256)
     """Hidden layers of the actor."""
-    critic_hidden: tuple[int, ...] = (512, 256)
+    critic_hidden: tuple[int, ...] = (256, 256)
     """Hidden layers of each critic."""
     actor_period: int = 2
     """Critic updates to one update of the actor."""
@@ -128,11 +128,10 @@ class Learner:
         """Mean return by each critic, `[2, ...]`."""
         return (jax.nn.softmax(self._logits(critics, obs, action)) * self.atoms).sum(-1)
 
-    def update(
-        self, state: LearnerState, batch: Batch, key: jax.Array, update_actor: bool
+    def update_critics(
+        self, state: LearnerState, batch: Batch, key: jax.Array
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
-        """One gradient step of the critics and, if `update_actor`, of the actor. Observations are normalised."""
-        config, optimizer = self.config, self._optimizer
+        """One gradient step of the critics; observations are normalised."""
         target = jax.lax.stop_gradient(self.target_distribution(state, batch, key))
 
         def critic_loss(critics: Any) -> jax.Array:
@@ -140,26 +139,24 @@ class Learner:
             return (_weighted_mean(-(target * log_p).sum(-1), batch.weight)).sum()
 
         loss, grads = jax.value_and_grad(critic_loss)(state.critics)
-        updates, critic_opt = optimizer.update(grads, state.critic_opt, state.critics)
+        updates, critic_opt = self._optimizer.update(grads, state.critic_opt, state.critics)
         critics = optax.apply_updates(state.critics, updates)
-        state = state.replace(
-            critics=critics,
-            critic_opt=critic_opt,
-            target_critics=optax.incremental_update(critics, state.target_critics, config.tau),
-        )
-        metrics = {"critic_loss": loss / 2}
-        if update_actor:
+        targets = optax.incremental_update(critics, state.target_critics, self.config.tau)
+        state = state.replace(critics=critics, critic_opt=critic_opt, target_critics=targets)
+        return state, {"critic_loss": loss / 2}
 
-            def actor_loss(actor: Any) -> tuple[jax.Array, jax.Array]:
-                action = self.act(actor, batch.obs[:, : self.obs_size])
-                q = self.q_values(critics, batch.obs, action).mean(0)
-                return -_weighted_mean(q, batch.weight), jnp.abs(action)
+    def update_actor(self, state: LearnerState, batch: Batch) -> tuple[LearnerState, dict[str, jax.Array]]:
+        """One gradient step of the actor up the critics' mean; observations are normalised."""
 
-            (loss, size), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)
-            updates, actor_opt = optimizer.update(grads, state.actor_opt, state.actor)
-            state = state.replace(actor=optax.apply_updates(state.actor, updates), actor_opt=actor_opt)
-            metrics |= {"q_mean": -loss, "noise_saturation": (size > 0.95).mean()}
-        return state, metrics
+        def actor_loss(actor: Any) -> tuple[jax.Array, jax.Array]:
+            action = self.act(actor, batch.obs[:, : self.obs_size])
+            q = self.q_values(state.critics, batch.obs, action).mean(0)
+            return -_weighted_mean(q, batch.weight), jnp.abs(action)
+
+        (loss, size), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)
+        updates, actor_opt = self._optimizer.update(grads, state.actor_opt, state.actor)
+        state = state.replace(actor=optax.apply_updates(state.actor, updates), actor_opt=actor_opt)
+        return state, {"q_mean": -loss, "noise_saturation": (size > 0.95).mean()}
 
     def target_distribution(self, state: LearnerState, batch: Batch, key: jax.Array) -> jax.Array:
         """`[batch, atoms]`: the projected n-step target of the critic with the lower mean."""

@@ -47,12 +47,8 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
     earlier = {name: rows[-1][name] if rows else 0.0 for name in ("wall_s", "compile_s")}
 
     @clock.compiled(donate_argnums=0)
-    def warm_up(states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
-        return jax.vmap(lambda s: learner.block(s, learn=False))(states)
-
-    @clock.compiled(donate_argnums=0)
     def steer(states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
-        return jax.vmap(lambda s: learner.block(s, learn=True))(states)
+        return jax.vmap(learner.block)(states)
 
     @clock.compiled()
     def select(experts: Expert, best: Best) -> tuple[Best, jax.Array]:
@@ -64,11 +60,10 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
         return jax.tree.map(lambda new, old: jnp.where(better, new, old), challenger, best), success
 
     while (episodes := int(states.episodes.min())) < config.episodes:
-        began, steps = time.monotonic(), int(states.env_steps.sum())
-        learn = int(states.iteration[0]) >= config.warmup_decisions
-        states, figures = (steer if learn else warm_up)(states)
+        began, steps = clock.elapsed(), int(states.env_steps.sum())
+        states, figures = steer(states)
         row = _row(states, jax.device_get(figures))
-        rate = (int(states.env_steps.sum()) - steps) / (time.monotonic() - began)
+        rate = (row["env_steps"] - steps) / (clock.elapsed() - began)
         due = row["episodes"] // config.eval_period > episodes // config.eval_period
         if due or row["episodes"] >= config.episodes:
             best, success = select(jax.vmap(learner.expert)(states), best)

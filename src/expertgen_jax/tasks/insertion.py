@@ -81,12 +81,11 @@ def insertion(name: str, sizes: Insertion) -> Task:
     tip_site = scene().compile().site("tip").id
 
     def reset(key: jax.Array, start_range: float = sizes.start_range) -> Start:
-        socket_key, position_key, angle_key, error_key = jax.random.split(key, 4)
-        socket = jnp.append(_uniform(socket_key, 2, sizes.socket_range), 0.0)
-        above = jnp.array([0.0, 0.0, sizes.depth + sizes.lift + sizes.plug_length])
-        position = socket + above + jnp.append(_uniform(position_key, 2, start_range), 0.0)
-        qpos = jnp.concatenate([position, _uniform(angle_key, 3, sizes.start_angle)])
-        error = jnp.append(_uniform(error_key, 2, sizes.hole_error), 0.0)
+        draw = jax.random.uniform(key, (9,), minval=-1.0, maxval=1.0)
+        socket = jnp.append(sizes.socket_range * draw[:2], 0.0)
+        above = jnp.append(start_range * draw[2:4], sizes.depth + sizes.lift + sizes.plug_length)
+        qpos = jnp.concatenate([socket + above, sizes.start_angle * draw[4:7]])
+        error = jnp.append(sizes.hole_error * draw[7:], 0.0)
         return Start(qpos=qpos, ctrl=qpos, mocap_pos=socket[None], context={"hole_error": error})
 
     def tip_in_socket(data: Any) -> jax.Array:
@@ -246,7 +245,3 @@ def _keypoint_distance(tip: jax.Array, xmat: jax.Array, length: float) -> jax.Ar
     """Mean distance (m) of four points along the plug's axis from where they stand when it is inserted."""
     along = jnp.linspace(0.0, length, 4)[:, None]
     return jnp.linalg.norm(tip + along * (xmat[:, 2] - jnp.array([0.0, 0.0, 1.0])), axis=-1).mean()
-
-
-def _uniform(key: jax.Array, size: int, half_range: float) -> jax.Array:
-    return jax.random.uniform(key, (size,), minval=-half_range, maxval=half_range)

@@ -1,0 +1,194 @@
+"""Each command once in a small setting, and what it says to mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from expertgen_jax import demos, pipeline, runlog, tasks
+from expertgen_jax.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    *("--demo.episodes", "64", "--prior.train-steps", "50", "--prior.width", "32", "--prior.sample-steps", "2"),
+    *("--steer.worlds", "16", "--steer.episodes", "96", "--steer.eval-period", "32", "--steer.eval-episodes", "16"),
+    *("--steer.warmup-decisions", "30", "--steer.learner.batch-size", "32", "--steer.buffer-decisions", "64"),
+    *("--eval-episodes", "16", "--transfer-episodes", "4"),
+]
+
+
+def start(script: str, *args: str, **options) -> subprocess.Popen:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(ROOT / "experiments" / script), *args]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
+
+
+def call(script: str, *args: str) -> tuple[int, str, str]:
+    process = start(script, *args)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "peg"
+    code, out, err = call("steer.py", "--run-dir", str(run), *SMALL)
+    assert code == 0, err
+    assert "expert" in out and "lateral_error" in out
+    return run
+
+
+def steer_rows(run: Path) -> list[dict]:
+    """Rows of the steering phase without their times."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows if row["phase"] == "steer"]
+
+
+def test_steer_leaves_a_complete_run_directory(small_run):
+    files = ("config.json", "metrics.jsonl", "summary.json", "demos.npz", "curves.png", "expert.mp4")
+    assert all((small_run / name).stat().st_size > 0 for name in files)
+    assert all((small_run / "checkpoints" / name).is_dir() for name in ("prior", "expert", "training"))
+    summary = json.loads((small_run / "summary.json").read_text())
+    assert {
+        *("task", "seed", "physics", "device", "versions", "demo_success", "prior_success", "expert_success"),
+        *("expert_success_lenient", "ci95", "eval_episodes", "train_episodes", "env_steps", "wall_s"),
+    } <= summary.keys()
+    assert summary["wall_s"].keys() == {"demos", "prior", "compile", "steer", "eval", "total"}
+    assert summary["train_episodes"] >= 96
+
+
+def test_finished_phases_are_not_redone(small_run):
+    times = {path: path.stat().st_mtime_ns for path in small_run.rglob("*") if path.is_file()}
+    redrawn = {small_run / "summary.json", small_run / "curves.png"}
+    code, _, err = call("steer.py", "--run-dir", str(small_run), *SMALL)
+    assert code == 0, err
+    assert {path: path.stat().st_mtime_ns for path in times if path not in redrawn} == {
+        path: when for path, when in times.items() if path not in redrawn
+    }
+
+
+def test_evaluate_prints_what_it_stores(small_run):
+    code, out, err = call("evaluate.py", "--run-dir", str(small_run), "--policy", "script", "--episodes", "32")
+    assert code == 0, err
+    figures = json.loads((small_run / "evaluations.json").read_text())["script on native, 32 episodes"]
+    assert f"{figures['success']:.1%}" in out and figures["episodes"] == 32
+
+
+def test_killed_run_ends_with_the_same_figures(small_run, tmp_path):
+    run = tmp_path / "killed"
+    for saved in (1, 2):  # kill -9 after the first checkpoint, and again after the second
+        process = start("steer.py", "--run-dir", str(run), *SMALL)
+        training = run / "checkpoints" / "training"
+        while process.poll() is None and len([p for p in training.glob("*") if p.name.isdigit()]) < saved:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    code, _, err = call("steer.py", "--run-dir", str(run), *SMALL)
+    assert code == 0, err
+    assert steer_rows(run) == steer_rows(small_run)
+    figures, undisturbed = (json.loads((r / "summary.json").read_text()) for r in (run, small_run))
+    assert figures["expert_success"] == undisturbed["expert_success"]
+    assert figures["final_pose"] == undisturbed["final_pose"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--task", "pge"], ["pge", "did you mean peg"]),
+        (["--task", "nowhere.py"], ["nowhere.py", "no such file"]),
+        (["--steer.worlds", "0"], ["--steer.worlds", "at least 1"]),
+        (["--steer.wrlds", "8"], ["--steer.wrlds", "--steer.worlds"]),
+        (["--physics", "bullet"], ["--physics", "native"]),
+        (["--demos", "nowhere.npz"], ["nowhere.npz", "no such file"]),
+    ],
+)
+def test_mistakes_end_in_one_clear_message(tmp_path, args, said):
+    code, out, err = call("steer.py", "--run-dir", str(tmp_path / "run"), *args)
+    assert code == 2
+    assert all(words in err + out for words in said), err + out
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prior": {"chunk": 121}}, "--prior.chunk 121"),
+        ({"prior": {"sample_steps": 21}}, "--prior.sample-steps 21"),
+        ({"prior": {"ema": 1.5}}, "--prior.ema"),
+        ({"steer": {"updates": 3}}, "--steer.updates 3"),
+        ({"steer": {"noise_bound": -1.0}}, "--steer.noise-bound"),
+        ({"steer": {"sigma_min": 0.9}}, "--steer.sigma-min"),
+        ({"eval_episodes": 0}, "--eval-episodes"),
+    ],
+)
+def test_settings_are_checked(change, said):
+    settings = pipeline.Settings()
+    stored = json.loads(json.dumps(runlog.as_json(settings)))
+    for name, value in change.items():
+        stored[name] = stored[name] | value if isinstance(value, dict) else value
+    with pytest.raises(UserError, match=said):
+        pipeline.check(pipeline.settings_from(settings, stored))
+
+
+def test_settings_survive_json():
+    settings = pipeline.Settings(seed=3, demos=Path("a.npz"))
+    stored = json.loads(json.dumps(runlog.as_json(settings)))
+    assert runlog.as_json(pipeline.settings_from(pipeline.Settings(), stored)) == stored
+
+
+def test_run_directory_of_other_settings(tmp_path):
+    runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
+    runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
+    with pytest.raises(UserError, match=r"--steer.worlds 8, not 16.*--overwrite"):
+        runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 16}})
+    with pytest.raises(UserError, match="--task peg, not gear"):
+        runlog.open_run(tmp_path / "run", {"task": "gear", "steer": {"worlds": 8}})
+    runlog.open_run(tmp_path / "run", {"task": "gear"}, overwrite=True)
+
+
+def test_run_directory_that_is_none(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=r"no config.json|not a run directory"):
+            runlog.open_run(tmp_path, {}, overwrite=overwrite)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    with pytest.raises(UserError, match="cannot be written"):
+        runlog.open_run(tmp_path / "thesis.txt" / "run", {})
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.json").write_text('{"task": "pe')
+    with pytest.raises(UserError, match="cannot be read"):
+        runlog.open_run(tmp_path / "half", {"task": "peg"})
+
+
+def test_no_successful_demonstration_is_a_warning(tmp_path, capsys):
+    failures = demos.DemoSet(
+        obs=np.random.default_rng(0).normal(size=(40, 18)).astype(np.float32),
+        actions=np.zeros((40, 6), np.float32),
+        lengths=np.array([20, 20]),
+        success=np.zeros(2, bool),
+    )
+    demos.save(tmp_path / "mine.npz", failures)
+    phases = pipeline.open_phases(pipeline.Settings(demos=tmp_path / "mine.npz"), tmp_path / "run")
+    assert len(phases.demonstrations().lengths) == 2
+    assert "no demonstration succeeds" in capsys.readouterr().err
+
+
+def test_full_disk_keeps_the_last_good_file(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    runlog.write_json(path, {"good": 1})
+    monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        runlog.write_json(path, {"good": 2})
+    assert json.loads(path.read_text()) == {"good": 1} and [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_example_task_loads():
+    assert tasks.load(str(ROOT / "examples" / "push_puck.py")).name == "push_puck"
