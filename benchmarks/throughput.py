@@ -3,7 +3,8 @@
     python benchmarks/throughput.py --out results/throughput.json
     python benchmarks/throughput.py --sweep --physics mjx warp        # on a GPU, unchanged
 
-The weights are untrained: they cost the same. All programs start from the same worlds, in the middle of their episodes.
+The weights are untrained: they cost the same. The physics alone does exactly the substeps that the acting loop asks of
+it: the same states and commands.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from mujoco.batch import Batch
 
@@ -67,22 +69,14 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     def loop(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return lambda x: jax.lax.scan(lambda x, _: (step(x), None), x, None, length=args.iterations)[0]
 
-    def hold(worlds: World) -> World:  # the physics of one decision
-        def control_step(data: Any, _: None) -> tuple[Any, None]:
-            return physics.step(env.model, data, data.ctrl, env.nstep), None
-
-        def decision(world: World) -> World:
-            return world.replace(data=jax.lax.scan(control_step, world.data, None, length=prior.config.chunk)[0])
-
-        return jax.vmap(decision)(worlds)
-
     def sample(obs_and_noise: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         obs, noise = obs_and_noise  # each chunk is the noise of the next, so that none can be skipped
         return obs, jax.vmap(lambda o, w: diffusion.sample(prior, o, w))(obs, noise)
 
+    work = jax.jit(lambda s: workload(steering, s, args.iterations))(state)
     noise = jax.random.normal(jax.random.key(1), (worlds, *prior.noise_shape))
     programs = {
-        "physics_in_jit": (loop(hold), state.worlds),
+        "physics_in_jit": (lambda w: physics_alone(env, w), work),
         "sampling": (loop(sample), (state.worlds.obs, noise)),
         "acting": (loop(lambda s: steering.act(s)[0]), state),
         "learning": (loop(lambda s: steering.learn(s)[0]), state),
@@ -90,7 +84,7 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     }
     calls = {name: compiled(*program) for name, program in programs.items()}
     if backend == "native":
-        calls["physics"] = bare_native(env, state, prior.config.chunk * args.iterations)
+        calls["physics"] = bare_native(env, jax.device_get(work))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(args.repeats):
         for name, call in calls.items():
@@ -121,18 +115,49 @@ def compiled(function: Callable[[Any], Any], argument: Any) -> Callable[[], Any]
     return lambda: jax.block_until_ready(executable(argument))
 
 
-def bare_native(env: Env, state: SteerState, control_steps: int) -> Callable[[], Any]:
-    """A call that steps `mujoco.batch.Batch` by itself, from the worlds of `state`, one control step at a time."""
-    data = jax.device_get(state.worlds.data)
-    batch = Batch(env.model.mj, len(data.qpos))
-    fields = {name: getattr(data, name) for name in ("qpos", "qvel", "ctrl", "mocap_pos", "mocap_quat")}
+def workload(steering: Steering, state: SteerState, iterations: int) -> Any:
+    """What the acting loop asks of the physics: worlds `[iterations, n]` and commands `[iterations, chunk, n, nu]`."""
+    env = steering.env
+
+    def decision(state: SteerState, _: None) -> tuple[SteerState, Any]:
+        def control_step(worlds: World, actions: jax.Array) -> tuple[World, jax.Array]:
+            ctrl = jax.vmap(env.task.control)(worlds.data, actions)
+            return jax.vmap(lambda w, a: rollout.advance(env, w, a[None])[0])(worlds, actions), ctrl
+
+        noise_key = jax.random.split(state.key, 4)[1]  # as in `Steering.act`
+        chunks = steering.decide(state, noise_key)[1]
+        ctrls = jax.lax.scan(control_step, state.worlds, jnp.swapaxes(chunks, 0, 1))[1]
+        return steering.act(state)[0], (state.worlds.data, ctrls)
+
+    return jax.lax.scan(decision, state, None, length=iterations)[1]
+
+
+def physics_alone(env: Env, work: Any) -> Any:
+    """The last states after the substeps of `work`, inside one program."""
+
+    def decision(last: Any, data_and_ctrls: Any) -> tuple[Any, None]:
+        def control_step(data: Any, ctrl: jax.Array) -> tuple[Any, None]:
+            return jax.vmap(lambda d, c: physics.step(env.model, d, c, env.nstep))(data, ctrl), None
+
+        return jax.lax.scan(control_step, *data_and_ctrls)[0], None
+
+    return jax.lax.scan(decision, jax.tree.map(lambda x: x[0], work[0]), work)[0]
+
+
+def bare_native(env: Env, work: Any) -> Callable[[], Any]:
+    """A call that does the substeps of `work` with `mujoco.batch.Batch` alone."""
+    datas, ctrls = work
+    batch = Batch(env.model.mj, ctrls.shape[2])
+    names = ("qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat")
+    views, command_view = {name: batch.bind(name) for name in names}, batch.bind("ctrl")
 
     def call() -> None:
-        batch.reset(stage=0)
-        for name, values in fields.items():
-            batch.bind(name)[...] = values
-        for _ in range(control_steps):
-            batch.step(nstep=env.nstep)
+        for i in range(len(ctrls)):
+            for name, view in views.items():
+                view[...] = getattr(datas, name)[i]
+            for ctrl in ctrls[i]:
+                command_view[...] = ctrl
+                batch.step(nstep=env.nstep)
 
     return call
 

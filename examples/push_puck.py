@@ -29,25 +29,20 @@ STEP_SIZES, LEADS = np.full(2, 0.01, np.float32), np.full(2, 0.02, np.float32)
 def scene() -> mujoco.MjSpec:
     """Two upright capsules that slide in the plane: the finger by its actuators, the puck by being pushed."""
     spec = scenes.empty_scene()
-    for name, radius, mass, material in (("finger", FINGER_RADIUS, 0.5, "hand"), ("puck", PUCK_RADIUS, 0.2, "plug")):
+    for name, radius, mass, material, group in (
+        ("finger", FINGER_RADIUS, 0.5, "hand", 2),
+        ("puck", PUCK_RADIUS, 0.2, "plug", 4),
+    ):
         body = spec.worldbody.add_body(name=name, pos=[0, 0, 0.03], gravcomp=1)
-        puck = name == "puck"
+        shape = dict(type=mujoco.mjtGeom.mjGEOM_CAPSULE, size=[radius, 0.02, 0], mass=mass, material=material)
+        body.add_geom(name=name, contype=group, conaffinity=6 - group, **shape)
         for axis in ([1, 0, 0], [0, 1, 0]):
-            joint = body.add_joint(name=f"{name}_{'xy'[axis[1]]}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis)
-            if puck:
+            joint = body.add_joint(name=f"{name}_{axis}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis)
+            if name == "puck":
                 joint.damping, joint.frictionloss = [2.0, 0, 0], 0.3  # the table's dry friction
-        body.add_geom(
-            name=name,
-            type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-            size=[radius, 0.02, 0],
-            mass=mass,
-            material=material,
-            contype=2 if puck else 4,
-            conaffinity=4 if puck else 2,
-        )
-    for name in ("finger_x", "finger_y"):
-        actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-        actuator.set_to_position(kp=400, kv=30)
+            else:
+                actuator = spec.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+                actuator.set_to_position(kp=400, kv=30)
     return spec
 
 

@@ -25,6 +25,7 @@ HORIZON, CHUNK, CONTROL_DT, NEAR, EDGE = 6, 4, 0.02, 0.03, -0.8
 CONFIG = SteerConfig(
     worlds=16,
     block_iterations=6,
+    warmup_decisions=6,
     updates=2,
     buffer_decisions=16,
     learner=td3.TD3Config(batch_size=32, atoms=11, actor_hidden=(16,), critic_hidden=(16,)),
@@ -94,8 +95,7 @@ class Programs(NamedTuple):
     """The machine's functions, compiled."""
 
     init: Callable
-    warm_up: Callable
-    learn: Callable
+    block: Callable
     act: Callable
 
 
@@ -103,9 +103,8 @@ class Programs(NamedTuple):
 def programs(machine) -> Programs:
     return Programs(
         jit(machine.init),
-        jit(lambda state: machine.block(state, False)),
-        jit(lambda state: machine.block(state, True)),
-        jit(lambda state: machine.act(state, explore=True)),
+        jit(machine.block),
+        jit(machine.act),
     )
 
 
@@ -121,8 +120,8 @@ class Run(NamedTuple):
 
 def run(programs, seed) -> Run:
     first = programs.init(jax.random.key(seed))
-    warm, warm_figures = programs.warm_up(first)
-    return Run(first, warm, warm_figures, *programs.learn(warm))
+    warm, warm_figures = programs.block(first)
+    return Run(first, warm, warm_figures, *programs.block(warm))
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +165,10 @@ def test_steps_and_episodes_are_counted(trained):
     assert [int(f["succeeded"]) for f in figures] == [terminated[:6].sum(), terminated[6:].sum()]
 
 
-def test_warm_up_does_not_learn_and_learning_does(trained):
-    assert_same(trained.warm.learner, trained.first.learner)
-    assert changed(trained.learnt.learner.actor, trained.warm.learner.actor)
-    assert changed(trained.learnt.learner.critics, trained.warm.learner.critics)
-    assert "critic_loss" not in trained.warm_figures
+def test_every_block_learns(trained):
+    for before, after in ((trained.first, trained.warm), (trained.warm, trained.learnt)):
+        assert changed(after.learner.actor, before.learner.actor)
+        assert changed(after.learner.critics, before.learner.critics)
     assert np.isfinite([trained.learnt_figures[name] for name in ("critic_loss", "q_mean", "noise_saturation")]).all()
 
 
@@ -271,8 +269,8 @@ def test_the_same_key_gives_the_same_training_to_the_bit(programs, trained):
 
 def test_seeds_side_by_side_are_seeds_one_by_one(machine, programs):
     keys = jax.random.split(jax.random.key(6))
-    both = jit(jax.vmap(lambda key: machine.block(machine.init(key), True)))(keys)
-    alone = [programs.learn(programs.init(key)) for key in keys]
+    both = jit(jax.vmap(lambda key: machine.block(machine.init(key))))(keys)
+    alone = [programs.block(programs.init(key)) for key in keys]
     for i, theirs in enumerate(alone):
         ours = jax.tree.map(lambda x, i=i: x[i], both)
         for name in ("episodes", "env_steps", "iteration", "diverged"):
@@ -300,7 +298,7 @@ def test_noise_modes(machine, mode, size):
     np.testing.assert_allclose(noise, expected, rtol=1e-6)
     # and the whole loop fits
     other = Steering(machine.env, PRIOR, config)
-    state, _ = jax.eval_shape(lambda key: other.block(other.init(key), True), jax.random.key(0))
+    state, _ = jax.eval_shape(lambda key: other.block(other.init(key)), jax.random.key(0))
     assert state.buffer.transitions.action.shape == (16, 16, size)
 
 

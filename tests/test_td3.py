@@ -25,7 +25,15 @@ jit = functools.partial(
 
 SMALL = TD3Config(actor_hidden=(16,), critic_hidden=(16,), atoms=21, policy_noise=0.0)
 LEARNER = Learner(SMALL, 2, 3, 2, (0.0, 1.0))  # the actor sees the first two of three numbers
-update = jit(LEARNER.update, static_argnames="update_actor")
+
+
+@functools.partial(jit, static_argnames="update_actor")
+def update(state, batch, key, update_actor):
+    state, figures = LEARNER.update_critics(state, batch, key)
+    if update_actor:
+        state, more = LEARNER.update_actor(state, batch)
+        figures |= more
+    return state, figures
 
 
 def random_distributions(seed, count, points, low, high):
@@ -224,11 +232,10 @@ def test_a_chain_of_known_values_is_learnt():
     @jit
     def train(buffer):
         def pair(state, key):
-            for update_actor in (False, True):
-                key, sample_key, update_key = jax.random.split(key, 3)
-                batch = replay.sample(buffer, sample_key, CHAIN.batch_size, 1, CHAIN.gamma)
-                state, _ = learner.update(state, batch, update_key, update_actor)
-            return state, None
+            for update_key in jax.random.split(key):
+                batch = replay.sample(buffer, update_key, CHAIN.batch_size, 1, CHAIN.gamma)
+                state, _ = learner.update_critics(state, batch, update_key)
+            return learner.update_actor(state, batch)[0], None
 
         return jax.lax.scan(pair, learner.init(jax.random.key(0)), jax.random.split(jax.random.key(1), 150))[0]
 

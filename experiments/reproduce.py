@@ -1,0 +1,81 @@
+"""Makes the figures that the README quotes.
+
+    python experiments/reproduce.py peg
+
+For every seed it runs `steer.py` as a person would, then evaluates the script, the prior and the expert on 1024
+episodes, the expert on both back ends. Finished runs are not redone.
+"""
+
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from expertgen_jax import command, physics, pipeline
+from expertgen_jax.runlog import provenance, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Makes the figures that the README quotes."""
+
+    experiment: Annotated[Literal["peg"], tyro.conf.Positional]
+    """What to reproduce."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds; the evaluation episodes are always the same."""
+    physics: Literal["auto", "mjx", "warp", "native"] = "auto"
+    """Engine to train on."""
+    runs: Path = Path("runs")
+    """Folder of the run directories."""
+    out: Path | None = None
+    """JSON file for the figures; results/EXPERIMENT.json by default."""
+
+
+def main(args: Reproduce) -> None:
+    backend = physics.resolve(args.physics)
+    rows = [
+        reproduce(args.experiment, backend, seed, args.runs / f"{args.experiment}-{backend}-{seed}")
+        for seed in args.seeds
+    ]
+    out = args.out or Path("results") / f"{args.experiment}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, {"task": args.experiment, "physics": backend, **provenance(), "seeds": rows})
+    print(f"wrote {out}")
+
+
+def reproduce(task: str, backend: str, seed: int, run_dir: Path) -> dict[str, Any]:
+    """One seed: the command's wall time and memory, and every policy on the evaluation episodes."""
+    cost = run_dir / "cost.json"
+    if not cost.exists():
+        script = Path(__file__).with_name("steer.py")
+        flags = ["--task", task, "--physics", backend, "--seed", str(seed), "--run-dir", str(run_dir)]
+        start = time.monotonic()
+        subprocess.run([sys.executable, str(script), *flags], check=True)
+        seconds = time.monotonic() - start
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # kB; the largest so far
+        write_json(cost, {"command_wall_s": seconds, "peak_memory_gb": peak / 1e6})
+    phases = pipeline.reopen_phases(run_dir)
+    prior = phases.finished_prior()
+    expert = phases.finished_expert(prior)
+    figures = {
+        "script": phases.evaluation("script"),
+        "prior": phases.evaluation("prior", prior),
+        "expert": phases.evaluation("expert", prior, expert),
+        "expert_transfer": phases.evaluation("expert", prior, expert, phases.other_backend()),
+    }
+    if phases.env.task.strong_script is not None:
+        figures["strong_script"] = phases.evaluation("strong_script")
+    print(pipeline.results_table(list(figures.values())), flush=True)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    kept = ("train_episodes", "env_steps", "diverged", "wall_s")
+    return {"seed": seed, **json.loads(cost.read_text()), **{name: summary[name] for name in kept}, **figures}
+
+
+if __name__ == "__main__":
+    command.run(Reproduce, main)
