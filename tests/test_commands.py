@@ -135,7 +135,7 @@ def test_settings_are_checked(change, said):
     for name, value in change.items():
         stored[name] = stored[name] | value if isinstance(value, dict) else value
     with pytest.raises(UserError, match=said):
-        pipeline.check(pipeline.settings_from(settings, stored))
+        pipeline.check(pipeline.settings_from(settings, stored), horizon=120)
 
 
 def test_settings_survive_json():

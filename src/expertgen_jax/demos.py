@@ -90,7 +90,7 @@ def load(path: Path, obs_size: int, action_size: int) -> DemoSet:
     """
 
     def fail(problem: str) -> UserError:
-        return UserError(f"--demos-file {path}: {problem}")
+        return UserError(f"--demos {path}: {problem}")
 
     if not path.exists():
         raise fail("no such file")

@@ -175,7 +175,9 @@ def init(
             data = mjx.make_data(mj, impl="warp", naconmax=contacts * model.max_worlds, njmax=6 * contacts)
         else:
             data = mjx.make_data(model.device)
-        return mjx.forward(_mjx_model(model), data.replace(**state))
+        # Without sensors, kinematics is all that a first observation needs; the rest takes 10 s more to compile.
+        forward = mjx.forward if mj.nsensor or model.backend == "warp" else mjx.kinematics
+        return forward(_mjx_model(model), data.replace(**state))
 
 
 def step(model: Model, data: Any, ctrl: jax.Array, nstep: int) -> Any:

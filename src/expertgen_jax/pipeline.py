@@ -21,6 +21,7 @@ from expertgen_jax.diffusion import DiffusionConfig, Prior
 from expertgen_jax.errors import UserError
 from expertgen_jax.evaluate import SELECTION_SEED, evaluate
 from expertgen_jax.metrics import QUANTILES
+from expertgen_jax.rollout import Env
 from expertgen_jax.runlog import Progress, Run, as_json, check_settings, open_run, provenance, read_settings
 from expertgen_jax.steering import Expert, SteerConfig, Steering
 
@@ -53,14 +54,13 @@ class Settings:
     """Steering."""
 
 
-def check(settings: Settings) -> None:
-    """Checks settings against each other and their ranges.
+def check(settings: Settings, horizon: int) -> None:
+    """Checks settings against their ranges, each other and the task's horizon.
 
     Raises:
       UserError: naming the field and the remedy.
     """
     check_settings(dataclasses.replace(settings, seed=1))  # any seed will do
-    horizon = tasks.load(settings.task).horizon
     if settings.prior.chunk > horizon:
         raise UserError(f"--prior.chunk {settings.prior.chunk} is longer than the task's horizon of {horizon}")
     if settings.prior.sample_steps > settings.prior.train_timesteps:
@@ -81,9 +81,8 @@ def check(settings: Settings) -> None:
 class Phases:
     """The phases of one run, on its environment."""
 
-    def __init__(self, run: Run, settings: Settings):
-        self.run, self.settings = run, settings
-        self.env = rollout.make_env(tasks.load(settings.task), settings.physics, settings.steer.worlds)
+    def __init__(self, run: Run, settings: Settings, env: Env):
+        self.run, self.settings, self.env = run, settings, env
         self.progress = Progress()
 
     def key(self, phase: str) -> jax.Array:
@@ -112,10 +111,10 @@ class Phases:
         self.progress("demos", 1.0, f"{len(demo_set.lengths)} episodes, success {success:.1%}")
         if not demo_set.success.any():
             print("warning: no demonstration succeeds; the prior trains on all of them", file=sys.stderr)
-        demos.save(path, demo_set)
         self.run.keep_rows(lambda row: row["phase"] != "demos")
         row = {"phase": "demos", "episodes": len(demo_set.lengths), "success": success, "diverged": diverged}
         self.run.log(row | {"wall_s": time.monotonic() - start}, step=0)
+        demos.save(path, demo_set)  # last: with the file, the phase is done
         return demo_set
 
     def prior(self, demo_set: DemoSet) -> Prior:
@@ -289,13 +288,14 @@ def open_phases(
     Raises:
       UserError: see `check`, `physics.resolve`, `tasks.load` and `runlog.open_run`.
     """
-    check(settings)
+    task = tasks.load(settings.task)
+    check(settings, task.horizon)
     backend = physics.resolve(settings.physics)
     stored = {field.name: as_json(settings)[field.name] for field in dataclasses.fields(Settings)}
     path = run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
     run = open_run(path, stored | {"physics": backend}, overwrite, tensorboard)
     print(f"{settings.task} on {backend} physics, run directory {path}", file=sys.stderr)
-    return Phases(run, settings)
+    return Phases(run, settings, rollout.make_env(task, backend, settings.steer.worlds))
 
 
 def reopen_phases(run_dir: Path) -> Phases:

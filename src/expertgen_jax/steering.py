@@ -29,7 +29,7 @@ class SteerConfig:
 
     worlds: int = 256
     """Worlds that act side by side."""
-    episodes: int = 10240
+    episodes: int = 8192
     """Training episodes at the end of which steering stops."""
     noise_bound: float = 1.5
     """Largest steering noise; the prior was trained on N(0, 1)."""
@@ -47,7 +47,7 @@ class SteerConfig:
     """Decisions that the buffer holds for each world."""
     block_iterations: int = 30
     """Iterations on the device between two looks at the host."""
-    eval_period: int = 1280
+    eval_period: int = 2048
     """Training episodes between two evaluations."""
     eval_episodes: int = 256
     """Episodes of such an evaluation; the best expert is kept by them."""
@@ -186,21 +186,19 @@ class Steering:
         """`config.updates` critic updates, with an actor update after every `actor_period` of them."""
         config = self.config.learner
 
-        def batch(state: SteerState, key: jax.Array) -> replay.Batch:
-            drawn = replay.sample(state.buffer, key, config.batch_size, config.n_step, config.gamma)
-            obs, next_obs = (td3.normalize(state.normalizer, x) for x in (drawn.obs, drawn.next_obs))
-            return drawn._replace(obs=obs, next_obs=next_obs)
-
-        def critics(state: SteerState, _: None) -> tuple[SteerState, dict[str, jax.Array]]:
+        def critics(state: SteerState, _: None) -> tuple[SteerState, tuple[replay.Batch, dict[str, jax.Array]]]:
             key, sample_key, update_key = jax.random.split(state.key, 3)
-            learner, metrics = self.learner.update_critics(state.learner, batch(state, sample_key), update_key)
-            return state.replace(key=key, learner=learner), metrics
+            batch = replay.sample(state.buffer, sample_key, config.batch_size, config.n_step, config.gamma)
+            obs, next_obs = (td3.normalize(state.normalizer, x) for x in (batch.obs, batch.next_obs))
+            batch = batch._replace(obs=obs, next_obs=next_obs)
+            learner, metrics = self.learner.update_critics(state.learner, batch, update_key)
+            return state.replace(key=key, learner=learner), (batch, metrics)
 
         def period(state: SteerState, _: None) -> tuple[SteerState, dict[str, jax.Array]]:
-            state, metrics = jax.lax.scan(critics, state, None, length=config.actor_period)
-            key, sample_key = jax.random.split(state.key)
-            learner, actor_metrics = self.learner.update_actor(state.learner, batch(state, sample_key))
-            return state.replace(key=key, learner=learner), metrics | actor_metrics
+            state, (batches, metrics) = jax.lax.scan(critics, state, None, length=config.actor_period)
+            last = jax.tree.map(lambda x: x[-1], batches)
+            learner, actor_metrics = self.learner.update_actor(state.learner, last)
+            return state.replace(learner=learner), metrics | actor_metrics
 
         state, metrics = jax.lax.scan(period, state, None, length=self.config.updates // config.actor_period)
         return state, jax.tree.map(jnp.mean, metrics)
