@@ -61,8 +61,7 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     """Times every part and loop for one back end and batch size; rates are a second, ratios of times."""
     config = SteerConfig(worlds=worlds, block_iterations=args.iterations)
     env = rollout.make_env(tasks.load(args.task), backend, worlds)
-    shapes = jax.eval_shape(lambda k: rollout.reset(env, k), jax.random.key(0))
-    prior = diffusion.untrained(diffusion.DiffusionConfig(), shapes.obs.shape[0], env.task.action_size)
+    prior = diffusion.untrained(diffusion.DiffusionConfig(), rollout.sizes(env)[0], env.task.action_size)
     steering = Steering(env, prior, config)
     state = jax.jit(lambda s: steering.block(s)[0])(jax.jit(steering.init)(jax.random.key(0)))
 

@@ -7,7 +7,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from expertgen_jax import command, physics, pipeline
+from expertgen_jax import command, physics, pipeline, runlog
+from expertgen_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,14 @@ class Evaluate:
 
 
 def main(args: Evaluate) -> None:
-    pipeline.check_settings(args)
-    phases = pipeline.reopen_phases(args.run_dir)
-    prior = phases.finished_prior() if args.policy in ("prior", "expert") else None
-    expert = phases.finished_expert(prior) if prior is not None and args.policy == "expert" else None
-    figures = phases.evaluation(args.policy, prior, expert, physics.resolve(args.physics), args.episodes)
+    runlog.check_settings(args)
+    phases = pipeline.reopen_phases(args.run_dir, physics.resolve(args.physics))
+    try:
+        prior = phases.finished_prior() if args.policy in ("prior", "expert") else None
+        expert = phases.finished_expert(prior) if prior is not None and args.policy == "expert" else None
+    except FileNotFoundError as error:
+        raise UserError(f"--run-dir {args.run_dir} holds no {args.policy} yet: finish steer.py first") from error
+    figures = phases.evaluation(args.policy, prior, expert, episodes=args.episodes)
     print(pipeline.results_table([figures]), pipeline.pose_table(figures), sep="\n\n")
 
 

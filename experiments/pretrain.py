@@ -3,16 +3,23 @@
 python experiments/pretrain.py --task peg
 """
 
+import dataclasses
+
 from steer import Steer
 
 from expertgen_jax import command, pipeline
 
 
-def main(args: Steer) -> None:
+@dataclasses.dataclass(frozen=True)
+class Pretrain(Steer):
+    """Demonstrations and the diffusion prior only."""
+
+
+def main(args: Pretrain) -> None:
     phases = pipeline.open_phases(args, args.run_dir, args.overwrite, args.tensorboard)
     prior = phases.prior(phases.demonstrations())
     print(pipeline.results_table([phases.evaluation("script"), phases.evaluation("prior", prior)]))
 
 
 if __name__ == "__main__":
-    command.run(Steer, main)
+    command.run(Pretrain, main)

@@ -8,7 +8,7 @@ episodes, the expert on both back ends. Finished runs are not redone.
 
 import dataclasses
 import json
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -55,11 +55,13 @@ def reproduce(task: str, backend: str, seed: int, run_dir: Path) -> dict[str, An
     if not cost.exists():
         script = Path(__file__).with_name("steer.py")
         flags = ["--task", task, "--physics", backend, "--seed", str(seed), "--run-dir", str(run_dir)]
-        start = time.monotonic()
-        subprocess.run([sys.executable, str(script), *flags], check=True)
-        seconds = time.monotonic() - start
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # kB; the largest so far
-        write_json(cost, {"command_wall_s": seconds, "peak_memory_gb": peak / 1e6})
+        fresh, start = not run_dir.exists(), time.monotonic()
+        child = subprocess.Popen([sys.executable, str(script), *flags])
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            sys.exit(os.waitstatus_to_exitcode(status))
+        seconds = time.monotonic() - start if fresh else None  # of a run that was interrupted it would mislead
+        write_json(cost, {"command_wall_s": seconds, "peak_memory_gb": usage.ru_maxrss / 1e6})
     phases = pipeline.reopen_phases(run_dir)
     prior = phases.finished_prior()
     expert = phases.finished_expert(prior)

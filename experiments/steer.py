@@ -32,10 +32,10 @@ def main(args: Steer) -> None:
         phases.evaluation("expert", prior, expert),
         phases.evaluation("expert", prior, expert, phases.other_backend(), args.transfer_episodes),
     )
-    phases.record(prior, expert)
     phases.finish(*evaluations)
+    phases.record(prior, expert)
     print(pipeline.results_table(evaluations), pipeline.pose_table(evaluations[1]), sep="\n\n")
-    print(f"\n{phases.run.path}: summary.json, metrics.jsonl, curves.png, expert.mp4, checkpoints/")
+    print(f"\n{phases.run.path}: {', '.join(sorted(path.name for path in phases.run.path.iterdir()))}")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_saving_again_replaces(tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_another_structure_is_refused(tmp_path, like):
     checkpoint.save(tmp_path / "state", {"a": jnp.ones(3), "b": jnp.ones(2)})
-    with pytest.raises(ValueError, match="damaged or of another version"):
+    with pytest.raises(checkpoint.DamagedError, match="damaged or of another version"):
         checkpoint.restore(tmp_path / "state", like)
     gc.collect()  # they warn here, not in another test
 
@@ -80,7 +80,7 @@ def test_a_missing_checkpoint_is_told_from_a_damaged_one(tmp_path):
     with pytest.raises(FileNotFoundError):
         checkpoint.restore(tmp_path / "state", tree())
     (tmp_path / "state").mkdir()
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(checkpoint.DamagedError, match="damaged"):
         checkpoint.restore(tmp_path / "state", tree())
 
 

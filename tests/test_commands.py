@@ -68,7 +68,7 @@ def test_steer_leaves_a_complete_run_directory(small_run):
 def test_finished_phases_are_not_redone(small_run):
     times = {path: path.stat().st_mtime_ns for path in small_run.rglob("*") if path.is_file()}
     redrawn = {small_run / "summary.json", small_run / "curves.png"}
-    code, _, err = call("steer.py", "--run-dir", str(small_run), *SMALL)
+    code, _, err = call("steer.py", "--run-dir", str(small_run), *SMALL, "--no-tensorboard", "--no-overwrite")
     assert code == 0, err
     assert {path: path.stat().st_mtime_ns for path in times if path not in redrawn} == {
         path: when for path, when in times.items() if path not in redrawn
@@ -145,7 +145,9 @@ def test_settings_survive_json():
 
 
 def test_run_directory_of_other_settings(tmp_path):
+    runlog.open_run(tmp_path / "run", {"task": "drawer"})  # nothing was made with these settings
     runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
+    (tmp_path / "run" / "demos.npz").write_text("")
     runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
     with pytest.raises(UserError, match=r"--steer.worlds 8, not 16.*--overwrite"):
         runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 16}})
@@ -156,16 +158,51 @@ def test_run_directory_of_other_settings(tmp_path):
 
 def test_run_directory_that_is_none(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
+    (tmp_path / "config.json").write_text("{}")
     for overwrite in (False, True):
-        with pytest.raises(UserError, match=r"no config.json|not a run directory"):
+        with pytest.raises(UserError, match=r"thesis\.txt"):
             runlog.open_run(tmp_path, {}, overwrite=overwrite)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
     with pytest.raises(UserError, match="cannot be written"):
         runlog.open_run(tmp_path / "thesis.txt" / "run", {})
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text('{"task": "pe')
+    (tmp_path / "half" / "demos.npz").write_text("")
     with pytest.raises(UserError, match="cannot be read"):
         runlog.open_run(tmp_path / "half", {"task": "peg"})
+
+
+def test_overwrite_spares_its_own_input(tmp_path):
+    (tmp_path / "run").mkdir()
+    mine = tmp_path / "run" / "demos.npz"
+    failures = demos.DemoSet(
+        np.zeros((9, 18), np.float32), np.zeros((9, 6), np.float32), np.array([9]), np.array([True])
+    )
+    demos.save(mine, failures)
+    with pytest.raises(UserError, match="move it"):
+        pipeline.open_phases(pipeline.Settings(demos=mine), tmp_path / "run", overwrite=True)
+    assert mine.exists()
+
+
+def test_an_edited_task_file_is_noticed(tmp_path):
+    task = tmp_path / "mine.py"
+    task.write_text((ROOT / "examples" / "push_puck.py").read_text())
+    pipeline.open_phases(pipeline.Settings(task=str(task)), tmp_path / "run")
+    pipeline.reopen_phases(tmp_path / "run")
+    task.write_text(task.read_text().replace("0.008)", "0.009)"))
+    with pytest.raises(UserError, match="has changed since"):
+        pipeline.reopen_phases(tmp_path / "run")
+
+
+def test_interrupting_is_no_error(tmp_path):
+    process = start("steer.py", "--run-dir", str(tmp_path / "run"), *SMALL)
+    while not (tmp_path / "run" / "checkpoints" / "prior").exists() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(6.0)  # into steering
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "interrupted" in err and "Traceback" not in err
 
 
 def test_no_successful_demonstration_is_a_warning(tmp_path, capsys):

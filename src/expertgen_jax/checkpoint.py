@@ -15,35 +15,42 @@ from expertgen_jax.errors import UserError
 T = TypeVar("T")
 
 
+class DamagedError(UserError):
+    """A checkpoint that cannot be read."""
+
+
 def save(path: Path, tree: Any) -> None:
     """Writes `tree` to the folder `path`, whole or not at all.
 
     Raises:
-      UserError: it cannot be written (disk full, no right); what was there before stays.
+      UserError: it cannot be written (disk full, no right).
     """
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(path.resolve(), _leaves(tree), force=True)
     except Exception as error:  # Orbax and TensorStore raise what they like
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"checkpoint {path} cannot be written; earlier ones stay ({reason})") from error
+        raise UserError(f"checkpoint {path} cannot be written, earlier ones stay ({reason})") from error
 
 
 def restore(path: Path, like: T) -> T:
     """Reads a tree of the structure, shapes and dtypes of `like` (arrays or `jax.ShapeDtypeStruct`s).
 
     Raises:
-      ValueError: the checkpoint is damaged or holds something else.
+      DamagedError: it cannot be read, or holds something else.
       FileNotFoundError: there is none.
     """
     if not path.exists():
         raise FileNotFoundError(path)
     templates, structure = jax.tree.flatten(like)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever device it was saved from
+    abstract = jax.eval_shape(_leaves, like)
+    abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here) for name, x in abstract.items()}
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            stored = checkpointer.restore(path.resolve(), jax.eval_shape(_leaves, like))
+            stored = checkpointer.restore(path.resolve(), abstract)
     except Exception as error:  # Orbax and TensorStore raise what they like on damaged files
-        raise ValueError(f"checkpoint {path} is damaged or of another version") from error
+        raise DamagedError(f"checkpoint {path} is damaged or of another version") from error
     found = iter(stored[name] for name in sorted(stored))
     leaves = [_unstored(t, next(found)) if t.size else jnp.zeros(t.shape, t.dtype) for t in templates]
     return jax.tree.unflatten(structure, leaves)
@@ -72,7 +79,7 @@ class Series:
         for step in reversed(self.steps()):
             try:
                 return step, restore(self.folder / str(step), like)
-            except ValueError as error:
+            except DamagedError as error:
                 warnings.warn(f"{error}; set aside, going on from the one before", stacklevel=2)
                 shutil.rmtree(self.folder / f"{step}.unreadable", ignore_errors=True)
                 (self.folder / str(step)).rename(self.folder / f"{step}.unreadable")

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import jax
 import tyro
@@ -19,10 +19,10 @@ T = TypeVar("T")
 def run(settings: type[T], main: Callable[[T], None]) -> None:
     """Parses the command line into `settings` and runs `main`.
 
-    Exit code 0 when the job is done; 1 if a file cannot be read or written; 2 with one line on stderr for a user's
-    mistake; 130 when interrupted.
+    Exit code 0 when the job is done; 2 with one line on stderr for a mistake that the user can mend; 1 with one line
+    where the machine is at fault (files, memory); 130 when interrupted.
     """
-    args = tyro.cli(settings, config=(tyro.conf.ConsolidateSubcommandArgs, tyro.conf.FlagConversionOff))
+    args = tyro.cli(settings, config=(tyro.conf.ConsolidateSubcommandArgs,))
     enable_compilation_cache()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax comments on every left-over of an interrupted save
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
@@ -31,12 +31,21 @@ def run(settings: type[T], main: Callable[[T], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:  # disk full, rights
-        print(f"error: {error}; the same command goes on from what was saved", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:
+        fail(f"{error}; the same command goes on from what was saved")
+    except (KeyboardInterrupt, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):  # it may strike in a callback
+            print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+            sys.exit(130)
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        fail("out of memory: take fewer worlds, episodes or a smaller buffer")
+
+
+def fail(problem: str) -> NoReturn:
+    """Ends the command with one line and exit code 1."""
+    print(f"error: {problem}", file=sys.stderr)
+    sys.exit(1)
 
 
 def enable_compilation_cache() -> None:

@@ -5,6 +5,7 @@ randomness comes from the run's seed, so that an interrupted run ends with the f
 """
 
 import dataclasses
+import hashlib
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from expertgen_jax.metrics import QUANTILES
 from expertgen_jax.rollout import Env
 from expertgen_jax.runlog import Progress, Run, as_json, check_settings, open_run, provenance, read_settings
 from expertgen_jax.steering import Expert, SteerConfig, Steering
+from expertgen_jax.task import Task
 
 T = TypeVar("T")
 
@@ -74,6 +76,8 @@ def check(settings: Settings, horizon: int) -> None:
             f"--steer.updates {settings.steer.updates} must be a multiple of "
             f"--steer.learner.actor-period {learner.actor_period}"
         )
+    if learner.atoms < 2:
+        raise UserError(f"--steer.learner.atoms {learner.atoms}: a distribution needs at least 2")
     if settings.steer.sigma_min > settings.steer.sigma_max:
         raise UserError("--steer.sigma-min must not exceed --steer.sigma-max")
 
@@ -89,15 +93,10 @@ class Phases:
         """The phase's key."""
         return jax.random.fold_in(jax.random.key(self.settings.seed), ("demos", "prior", "steer").index(phase))
 
-    def sizes(self) -> tuple[int, int]:
-        """Numbers in an observation and in an action."""
-        shapes = jax.eval_shape(lambda k: rollout.reset(self.env, k), jax.random.key(0))
-        return shapes.obs.shape[0], self.env.task.action_size
-
     def demonstrations(self) -> DemoSet:
         """The demonstrations: the user's, those in the run directory, or new ones."""
         settings, env, path = self.settings, self.env, self.run.path / "demos.npz"
-        sizes = self.sizes()
+        sizes = rollout.sizes(env)[0], env.task.action_size
         if path.exists():
             return demos.load(path, *sizes)
         start = time.monotonic()
@@ -122,9 +121,9 @@ class Phases:
         config = self.settings.prior
         try:
             return self.finished_prior()
-        except ValueError as error:
+        except checkpoint.DamagedError as error:
             print(f"warning: {error}; training the prior anew", file=sys.stderr)
-        except UserError:
+        except FileNotFoundError:
             pass
         self.run.keep_rows(lambda row: row["phase"] != "pretrain")
         start = time.monotonic()
@@ -145,20 +144,20 @@ class Phases:
         """The prior in the run directory.
 
         Raises:
-          UserError: there is none yet.
-          ValueError: its checkpoint is damaged.
+          FileNotFoundError: there is none yet.
+          DamagedError: its checkpoint cannot be read.
         """
-        obs_size, action_size = self.sizes()
-        like = jax.eval_shape(lambda: diffusion.untrained(self.settings.prior, obs_size, action_size))
-        return self._restore("prior", like)
+        config, action_size = self.settings.prior, self.env.task.action_size
+        like = jax.eval_shape(lambda: diffusion.untrained(config, rollout.sizes(self.env)[0], action_size))
+        return checkpoint.restore(self.run.checkpoints / "prior", like)
 
     def expert(self, prior: Prior) -> Expert:
         """The steered expert: the one in the run directory, or the end of a training that goes on where it stopped."""
         try:
             return self.finished_expert(prior)
-        except ValueError as error:
+        except checkpoint.DamagedError as error:
             print(f"warning: {error}; steering goes on from its last checkpoint", file=sys.stderr)
-        except UserError:
+        except FileNotFoundError:
             pass
         keys = jax.random.split(self.key("steer"), self.settings.num_seeds)
         expert = training.train(self.run, Steering(self.env, prior, self.settings.steer), keys, self.progress)
@@ -168,13 +167,8 @@ class Phases:
     def finished_expert(self, prior: Prior) -> Expert:
         """The expert in the run directory; raises like `finished_prior`."""
         learner = Steering(self.env, prior, self.settings.steer)
-        return self._restore("expert", jax.eval_shape(lambda k: learner.expert(learner.init(k)), self.key("steer")))
-
-    def _restore(self, name: str, like: T) -> T:
-        path = self.run.checkpoints / name
-        if not path.exists():
-            raise UserError(f"--run-dir {self.run.path} holds no {name} yet: finish experiments/steer.py first")
-        return checkpoint.restore(path, like)
+        like = jax.eval_shape(lambda k: learner.expert(learner.init(k)), self.key("steer"))
+        return checkpoint.restore(self.run.checkpoints / "expert", like)
 
     def policy(self, name: str, prior: Prior | None, expert: Expert | None) -> tuple[rollout.Policy, Any]:
         """A policy by name with its parameters: script, strong_script, prior or expert."""
@@ -206,6 +200,7 @@ class Phases:
             self.progress("evaluate", 0.0, label)
             start = time.monotonic()
             figures = evaluate(env, *self.policy(name, prior, expert), episodes)
+            stored = self.run.read_json("evaluations.json") or {}  # another command may have written meanwhile
             stored[label] = {"policy": name, **figures, "wall_s": time.monotonic() - start}
             self.progress("evaluate", 1.0, f"{label}: success {figures['success']:.1%}")
             self.run.write_json("evaluations.json", stored)
@@ -245,10 +240,16 @@ class Phases:
             print(f"warning: no video ({type(error).__name__}: {error})", file=sys.stderr)
 
     def finish(self, prior: dict[str, Any], expert: dict[str, Any], transfer: dict[str, Any]) -> dict[str, Any]:
-        """Draws `curves.png`, writes `summary.json` from the evaluations of prior and expert, and returns it."""
+        """Draws `curves.png`, writes `summary.json` from the evaluations of prior and expert, and returns it.
+
+        `wall_s` holds the phases' own times; start-up, the video and what a kill undid are not in it.
+        """
         rows = self.run.rows()
-        demo_row = next(row for row in rows if row["phase"] == "demos")
-        last = [row for row in rows if row["phase"] == "steer"][-1]
+        try:
+            demo_row = next(row for row in rows if row["phase"] == "demos")
+            last = [row for row in rows if row["phase"] == "steer"][-1]
+        except (StopIteration, IndexError) as error:
+            raise UserError(f"--run-dir {self.run.path}: metrics.jsonl has lost rows; use --overwrite") from error
         wall = {
             "demos": demo_row["wall_s"],
             "prior": max((row["wall_s"] for row in rows if row["phase"] == "pretrain"), default=0.0),
@@ -269,7 +270,8 @@ class Phases:
             "eval_episodes": expert["episodes"],
             "transfer": {"physics": transfer["physics"], "success": transfer["success"], "ci95": transfer["ci95"]},
             "final_pose": expert["final_pose"],
-            "train_episodes": last["episodes"],
+            "num_seeds": self.settings.num_seeds,
+            "train_episodes": last["train_episodes"],
             "env_steps": last["env_steps"],
             "diverged": last["diverged"],
             "wall_s": wall | {"total": sum(wall.values())},
@@ -288,23 +290,48 @@ def open_phases(
     Raises:
       UserError: see `check`, `physics.resolve`, `tasks.load` and `runlog.open_run`.
     """
+    if settings.task.endswith(".py"):
+        settings = dataclasses.replace(settings, task=str(Path(settings.task).resolve()))
     task = tasks.load(settings.task)
     check(settings, task.horizon)
     backend = physics.resolve(settings.physics)
-    stored = {field.name: as_json(settings)[field.name] for field in dataclasses.fields(Settings)}
+    env = _make_env(task, backend, settings)
     path = run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
-    run = open_run(path, stored | {"physics": backend}, overwrite, tensorboard)
+    if settings.demos is not None:
+        demos.load(settings.demos, rollout.sizes(env)[0], task.action_size)
+        if overwrite and settings.demos.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"--demos {settings.demos} lies in the run directory that --overwrite removes; move it")
+    stored = {field.name: as_json(settings)[field.name] for field in dataclasses.fields(Settings)}
+    run = open_run(path, stored | {"physics": backend, "task_digest": _digest(settings.task)}, overwrite, tensorboard)
     print(f"{settings.task} on {backend} physics, run directory {path}", file=sys.stderr)
-    return Phases(run, settings, rollout.make_env(task, backend, settings.steer.worlds))
+    return Phases(run, settings, env)
 
 
-def reopen_phases(run_dir: Path) -> Phases:
-    """Opens the run in `run_dir` with the settings that made it.
+def reopen_phases(run_dir: Path, backend: str | None = None) -> Phases:
+    """Opens the run in `run_dir` with the settings that made it, on its own back end or another.
 
     Raises:
-      UserError: it is not a run directory.
+      UserError: it is not a run directory, or its task has changed since.
     """
-    return open_phases(settings_from(Settings(), read_settings(run_dir)), run_dir)
+    stored = read_settings(run_dir)
+    try:
+        settings = settings_from(Settings(), stored)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--run-dir {run_dir}: config.json is not of this version ({error})") from error
+    if stored["task_digest"] != _digest(settings.task):
+        raise UserError(f"--run-dir {run_dir}: {settings.task} has changed since; start afresh with --overwrite")
+    env = _make_env(tasks.load(settings.task), backend or settings.physics, settings)
+    return Phases(Run(run_dir, stored), settings, env)
+
+
+def _make_env(task: Task, backend: str, settings: Settings) -> Env:
+    worlds = max(settings.steer.worlds, settings.steer.eval_episodes) * settings.num_seeds
+    return rollout.make_env(task, backend, max(worlds, settings.demo.episodes, settings.eval_episodes))
+
+
+def _digest(task: str) -> str:
+    """Tells versions of a task file apart; "" for a task of the package."""
+    return hashlib.sha256(Path(task).read_bytes()).hexdigest()[:16] if task.endswith(".py") else ""
 
 
 def settings_from(default: T, stored: dict[str, Any]) -> T:
@@ -316,6 +343,8 @@ def settings_from(default: T, stored: dict[str, Any]) -> T:
             values[field.name] = settings_from(old, new)
         else:
             values[field.name] = tuple(new) if isinstance(old, tuple) else new
+    if values.get("demos") is not None:
+        values["demos"] = Path(values["demos"])
     return dataclasses.replace(default, **values)  # type: ignore[type-var]
 
 

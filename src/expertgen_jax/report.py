@@ -26,8 +26,7 @@ def curves(rows: Sequence[Row], path: str | os.PathLike[str], *, references: Map
 
     Args:
       rows: of `metrics.jsonl`, in order. Rows of phase `pretrain` have `step, loss`, rows of phase `steer` `episodes`
-        and any of `success, success_low, success_high, train_success, q_mean, critic_loss, actor_loss,
-        noise_saturation`.
+        and any of `success, success_low, success_high, train_success, q_mean, critic_loss, noise_saturation`.
       path: of the PNG.
       references: name to success in [0, 1], drawn as dashed lines (`demo_success`, `prior_success`).
 
@@ -42,7 +41,7 @@ def curves(rows: Sequence[Row], path: str | os.PathLike[str], *, references: Map
     _success(success, rows, references)
     _lines(prior, rows, "pretrain", "step", {"loss": ("loss", _EXPERT)})
     prior.set(title="Prior: behaviour cloning", yscale="log" if prior.lines else "linear")
-    learner = {"critic_loss": ("critic", _EXPERT), "actor_loss": ("actor", _TRAIN)}
+    learner = {"critic_loss": ("critic", _EXPERT)}
     _lines(losses, rows, "steer", "episodes", learner)
     losses.set(title="Losses")
     _lines(value, rows, "steer", "episodes", {"q_mean": ("Q", _EXPERT), "train_success": ("return", _TRAIN)})

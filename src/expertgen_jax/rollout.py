@@ -35,6 +35,12 @@ def make_env(task: Task, backend: str = "auto", max_worlds: int = 4096) -> Env:
     return Env(task, model, round(task.control_dt / model.timestep))
 
 
+def sizes(env: Env) -> tuple[int, int]:
+    """Numbers in an observation, and in what only the critics see."""
+    world = jax.eval_shape(lambda k: reset(env, k), jax.random.key(0))
+    return world.obs.shape[0], world.privileged.shape[0]
+
+
 class Policy(NamedTuple):
     """Anything that acts: script, prior, expert, student.
 
@@ -223,13 +229,14 @@ def _episode_keys(key: jax.Array, count: int) -> jax.Array:
 
 
 def _start(env: Env, policy: Policy, key: jax.Array) -> tuple[World, Any]:
-    reset_key, memory_key = jax.random.split(key)
+    reset_key, memory_key, _ = jax.random.split(key, 3)
     return reset(env, reset_key), policy.init(memory_key)
 
 
 def _decide(
     env: Env, policy: Policy, params: Any, world: World, memory: Any, key: jax.Array
 ) -> tuple[World, Any, Frame]:
-    memory, actions = policy.act(params, memory, world, jax.random.fold_in(key, world.steps))
+    decision_key = jax.random.fold_in(jax.random.split(key, 3)[2], world.steps)
+    memory, actions = policy.act(params, memory, world, decision_key)
     world, frames = advance(env, world, actions)
     return world, memory, frames

@@ -1,6 +1,7 @@
 """A run directory: its settings, metrics, summary; and what a person sees while it grows."""
 
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -18,6 +19,11 @@ import jax
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic
 
+FILES = {
+    *("config.json", "metrics.jsonl", "summary.json", "evaluations.json", "cost.json", "demos.npz", "curves.png"),
+    *("expert.mp4", "checkpoints", "tensorboard"),
+}
+"""What a run directory holds."""
 PACKAGES = ("expertgen-jax", "jax", "flax", "optax", "mujoco", "mujoco-mjx", "orbax-checkpoint", "numpy")
 
 
@@ -31,7 +37,11 @@ class Run:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], tensorboard: bool = False):
         self.path, self.settings = path, settings
-        self._writer = _tensorboard_writer(path) if tensorboard else None
+        self._writer = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(path / "tensorboard"))
 
     @property
     def checkpoints(self) -> Path:
@@ -49,14 +59,14 @@ class Run:
             self._writer.flush()
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`; a last line that a kill cut short is left out."""
+        """The rows of `metrics.jsonl`; a line that a kill cut short is left out."""
         path = self.path / "metrics.jsonl"
         rows = []
         for line in path.read_text().splitlines() if path.exists() else []:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
-                break
+                continue
         return rows
 
     def keep_rows(self, keep: Callable[[dict[str, Any]], bool]) -> None:
@@ -81,25 +91,28 @@ def open_run(path: Path, settings: Mapping[str, Any], overwrite: bool = False, t
     Raises:
       UserError: the directory is not writable, is something else, or was made with other settings.
     """
-    if overwrite and path.exists():
-        if any(path.iterdir()) and not (path / "config.json").exists():
-            raise UserError(f"--run-dir {path}: not a run directory, so --overwrite leaves it alone")
-        shutil.rmtree(path)
+    if tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise UserError("--tensorboard needs: pip install 'expertgen-jax[tensorboard]'")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / "config.json").exists():
-            if any(path.iterdir()):
-                raise UserError(f"--run-dir {path}: has files but no config.json; choose another, or remove it")
+        entries = {p.name for p in path.iterdir() if not p.name.startswith(".")}  # a kill leaves dot files
+        if strangers := sorted(entries - FILES):
+            raise UserError(f"--run-dir {path}: has '{strangers[0]}', which is no part of a run; choose another")
+        if overwrite:
+            shutil.rmtree(path)
+            path.mkdir()
+        if overwrite or entries <= {"config.json"}:  # nothing was made with the old settings
             write_json(path / "config.json", settings)
         elif not os.access(path, os.W_OK):
             raise PermissionError("no right to write")
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"--run-dir {path}: cannot be written ({error})") from error
-    stored = read_settings(path)
-    for name, (old, new) in _differences(stored, settings).items():
-        flag = name.replace("_", "-")
+    for name, (old, new) in _differences(read_settings(path), settings).items():
+        if name == "task_digest":
+            raise UserError(f"--run-dir {path}: the task file has changed since; choose another, or --overwrite")
         raise UserError(
-            f"--run-dir {path} was made with --{flag} {old}, not {new}: choose another --run-dir, or --overwrite"
+            f"--run-dir {path} was made with --{name.replace('_', '-')} {old}, not {new}: choose another --run-dir, "
+            "or --overwrite"
         )
     return Run(path, settings, tensorboard)
 
@@ -196,11 +209,3 @@ class Progress:
         if self.live and fraction >= 1:
             sys.stderr.write("\n")
         sys.stderr.flush()
-
-
-def _tensorboard_writer(path: Path) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise UserError("--tensorboard needs: pip install 'expertgen-jax[tensorboard]'") from error
-    return SummaryWriter(str(path / "tensorboard"))

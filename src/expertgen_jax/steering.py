@@ -1,8 +1,8 @@
 """Steering: FastTD3 chooses the initial noise of a frozen diffusion prior (DSRL, arXiv 2506.15799).
 
 The noise-space MDP: a decision is one action chunk, the action is the noise that the chunk is denoised from, the reward
-is 1 when the episode succeeds and 0 otherwise, and the discount is per decision. Success and divergence terminate; a
-time-out bootstraps from the true final observation.
+is 1 when the episode succeeds and 0 otherwise, and the discount is per decision. Success terminates, a time-out
+bootstraps from the true final observation, and a decision in which physics diverged is not learnt from.
 
 One iteration acts once in every world, stores, resets what is over and learns; a block scans many iterations in one
 jitted program with donated state. The arithmetic of the defaults: 256 worlds, 4 control steps a decision, 4 updates of
@@ -82,12 +82,11 @@ class Steering:
 
     def __init__(self, env: Env, prior: Prior, config: SteerConfig):
         self.env, self.prior, self.config = env, prior, config
-        shapes = jax.eval_shape(lambda k: rollout.reset(env, k), jax.random.key(0))
-        self.obs_size = shapes.obs.shape[0]
+        self.obs_size, privileged_size = rollout.sizes(env)
         self.learner = td3.Learner(
             config=config.learner,
             obs_size=self.obs_size,
-            critic_obs_size=self.obs_size + shapes.privileged.shape[0],
+            critic_obs_size=self.obs_size + privileged_size,
             action_size=noise_size(prior, config.noise_mode),
             value_range=(0.0, 1.0),  # one reward of 1 at the end of an episode
         )
@@ -108,7 +107,6 @@ class Steering:
             truncated=no,
             valid=no,
         )
-        zero = jnp.int32(0)
         return SteerState(
             key=key,
             worlds=worlds,
@@ -116,10 +114,10 @@ class Steering:
             buffer=replay.init(example, config.buffer_decisions),
             learner=self.learner.init(learner_key),
             normalizer=td3.init_normalizer(size),
-            iteration=zero,
-            env_steps=zero,
-            episodes=zero,
-            diverged=zero,
+            iteration=jnp.int32(0),
+            env_steps=jnp.int32(0),
+            episodes=jnp.int32(0),
+            diverged=jnp.int32(0),
         )
 
     def expert(self, state: SteerState) -> Expert:

@@ -118,7 +118,8 @@ class Learner:
         actor = self._actor.init(actor_key, obs[: self.obs_size])
         critics = jax.vmap(lambda k: self._critic.init(k, obs, action))(jax.random.split(critic_key))
         optimizer = self._optimizer
-        return LearnerState(actor, critics, critics, optimizer.init(actor), optimizer.init(critics))
+        targets = jax.tree.map(jnp.copy, critics)  # no array twice: the state is donated
+        return LearnerState(actor, critics, targets, optimizer.init(actor), optimizer.init(critics))
 
     def act(self, actor: Any, obs: jax.Array) -> jax.Array:
         """The deterministic action `[..., action_size]` for `obs [..., obs_size]` (normalised)."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from expertgen_jax import checkpoint, metrics, rollout, steering
@@ -60,7 +61,7 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
         return jax.tree.map(lambda new, old: jnp.where(better, new, old), challenger, best), success
 
     while (episodes := int(states.episodes.min())) < config.episodes:
-        began, steps = clock.elapsed(), int(states.env_steps.sum())
+        began, steps = clock.elapsed(), _total(states.env_steps)
         states, figures = steer(states)
         row = _row(states, jax.device_get(figures))
         rate = (row["env_steps"] - steps) / (clock.elapsed() - began)
@@ -79,17 +80,22 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
 
 
 def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:
-    """A row of `metrics.jsonl`: counts over all seeds, means over seeds; `episodes` of the slowest seed."""
+    """A row of `metrics.jsonl`: sums and means over all seeds; `episodes` is that of the slowest seed."""
     finished, succeeded = figures.pop("finished").sum(), figures.pop("succeeded").sum()
     return {
         "phase": "steer",
         "iteration": int(states.iteration[0]),
-        "env_steps": int(states.env_steps.sum()),
+        "env_steps": _total(states.env_steps),
         "episodes": int(states.episodes.min()),
-        "diverged": int(states.diverged.sum()),
+        "train_episodes": _total(states.episodes),
+        "diverged": _total(states.diverged),
         "train_success": float(succeeded / max(finished, 1)),
         **{name: float(values.mean()) for name, values in figures.items()},
     }
+
+
+def _total(counts: jax.Array) -> int:
+    return int(np.asarray(counts).sum(dtype=np.int64))
 
 
 def _evaluated(success: jax.Array, episodes: int) -> dict[str, Any]:

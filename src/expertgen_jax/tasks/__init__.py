@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import importlib.util
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ def _load_file(path: Path) -> Task:
     if not path.exists() or spec is None or spec.loader is None:
         raise UserError(f"--task {path}: no such file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses in the file look their module up
     try:
         spec.loader.exec_module(module)
     except Exception as error:

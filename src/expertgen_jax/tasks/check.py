@@ -1,6 +1,6 @@
 """The contract check: runs each function of a task once and says in words what is wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,8 @@ def check_task(task: Task) -> None:
     """
     mj = _compile(task)
     key = jax.random.key(0)
+    if task.nominal_reset is not None:
+        _call(task, "nominal_reset", task.nominal_reset, key)
     start = _call(task, "reset", task.reset, key)
     if not isinstance(start, Start):
         raise _wrong(task, "reset", f"returned {type(start).__name__}, expected a Start")
@@ -58,17 +60,23 @@ def check_task(task: Task) -> None:
         value = _call(task, "privileged", task.privileged, data, context)
         _expect(task, "privileged", value, (np.size(value),))
     if task.final_pose is not None:
-        for name, value in _call(task, "final_pose", task.final_pose, data, context).items():
+        for name, value in _mapping(task, "final_pose", _call(task, "final_pose", task.final_pose, data, context)):
             _expect(task, f"final_pose()['{name}']", value, ())
     if task.randomize is not None:
-        for name, value in _call(task, "randomize", task.randomize, key).items():
-            if not hasattr(mj, name):
+        for name, value in _mapping(task, "randomize", _call(task, "randomize", task.randomize, key)):
+            if not isinstance(getattr(mj, name, None), np.ndarray):
                 raise _wrong(task, "randomize", f"returned '{name}', which is no field of a MuJoCo model")
             _expect(task, f"randomize()['{name}']", value, getattr(mj, name).shape)
     for name in ("script", "strong_script"):
         if getattr(task, name) is not None:
             _check_script(task, name, getattr(task, name), data, context, key)
     _check_traceable(task, model, key)
+
+
+def _mapping(task: Task, name: str, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(task, name, f"returned {type(value).__name__}, expected a dict")
+    return value.items()
 
 
 def _compile(task: Task) -> mujoco.MjModel:
@@ -80,11 +88,15 @@ def _compile(task: Task) -> mujoco.MjModel:
         value = getattr(task, name)
         if not isinstance(value, int) or value <= 0:
             raise _wrong(task, name, f"is {value!r}, expected an integer of at least 1")
+    if not isinstance(task.control_dt, int | float):
+        raise _wrong(task, "control_dt", f"is {task.control_dt!r}, expected seconds")
     ratio = task.control_dt / mj.opt.timestep
     if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-6:
         raise _wrong(task, "control_dt", f"is {task.control_dt} s, not a multiple of the timestep {mj.opt.timestep} s")
     if not task.observation:
         raise _wrong(task, "observation", "is empty")
+    camera = _call(task, "camera", lambda: np.array([*task.camera[0], *task.camera[1:]], float))
+    _expect(task, "camera (lookat, distance, azimuth, elevation)", camera, (6,))
     return mj
 
 
