@@ -193,7 +193,8 @@ def test_target_critics_move_by_tau(state):
 CHAIN = TD3Config(
     gamma=0.9,
     batch_size=256,
-    learning_rate=2e-3,
+    critic_learning_rate=2e-3,
+    actor_learning_rate=2e-3,
     tau=0.1,
     atoms=21,
     actor_hidden=(32,),

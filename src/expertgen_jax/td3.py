@@ -31,10 +31,13 @@ class TD3Config:
     """Transitions in an update."""
     tau: float = 0.05
     """Step of the target critics towards the critics, an update."""
-    learning_rate: float = 1e-3
-    """Of AdamW, for actor and critics."""
+    critic_learning_rate: float = 1e-3
+    """Of the critics' AdamW."""
+    actor_learning_rate: float = 3e-4
+    """Of the actor's AdamW. At 1e-3 it sat at the noise bound before the critics knew anything (90 % saturated after 150
+    iterations), and one seed in three ended at 97 %."""
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Of both."""
     policy_noise: float = 0.05
     """Standard deviation of the noise on target actions."""
     noise_clip: float = 0.2
@@ -117,9 +120,8 @@ class Learner:
         obs, action = jnp.zeros(self.critic_obs_size), jnp.zeros(self.action_size)
         actor = self._actor.init(actor_key, obs[: self.obs_size])
         critics = jax.vmap(lambda k: self._critic.init(k, obs, action))(jax.random.split(critic_key))
-        optimizer = self._optimizer
         targets = jax.tree.map(jnp.copy, critics)  # no array twice: the state is donated
-        return LearnerState(actor, critics, targets, optimizer.init(actor), optimizer.init(critics))
+        return LearnerState(actor, critics, targets, self._actor_optimizer.init(actor), self._critic_optimizer.init(critics))
 
     def act(self, actor: Any, obs: jax.Array) -> jax.Array:
         """The deterministic action `[..., action_size]` for `obs [..., obs_size]` (normalised)."""
@@ -140,7 +142,7 @@ class Learner:
             return (_weighted_mean(-(target * log_p).sum(-1), batch.weight)).sum()
 
         loss, grads = jax.value_and_grad(critic_loss)(state.critics)
-        updates, critic_opt = self._optimizer.update(grads, state.critic_opt, state.critics)
+        updates, critic_opt = self._critic_optimizer.update(grads, state.critic_opt, state.critics)
         critics = optax.apply_updates(state.critics, updates)
         targets = optax.incremental_update(critics, state.target_critics, self.config.tau)
         state = state.replace(critics=critics, critic_opt=critic_opt, target_critics=targets)
@@ -155,7 +157,7 @@ class Learner:
             return -_weighted_mean(q, batch.weight), jnp.abs(action)
 
         (loss, size), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)
-        updates, actor_opt = self._optimizer.update(grads, state.actor_opt, state.actor)
+        updates, actor_opt = self._actor_optimizer.update(grads, state.actor_opt, state.actor)
         state = state.replace(actor=optax.apply_updates(state.actor, updates), actor_opt=actor_opt)
         return state, {"q_mean": -loss, "noise_saturation": (size > 0.95).mean()}
 
@@ -181,8 +183,12 @@ class Learner:
         return Critic(self.config.critic_hidden, self.config.atoms)
 
     @property
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)
+    def _actor_optimizer(self) -> optax.GradientTransformation:
+        return optax.adamw(self.config.actor_learning_rate, weight_decay=self.config.weight_decay)
+
+    @property
+    def _critic_optimizer(self) -> optax.GradientTransformation:
+        return optax.adamw(self.config.critic_learning_rate, weight_decay=self.config.weight_decay)
 
     def _logits(self, critics: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
         logits: Any = jax.vmap(self._critic.apply, (0, None, None))(critics, obs, action)
