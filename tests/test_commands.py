@@ -177,7 +177,7 @@ def test_overwrite_spares_its_own_input(tmp_path):
     (tmp_path / "run").mkdir()
     mine = tmp_path / "run" / "demos.npz"
     failures = demos.DemoSet(
-        np.zeros((9, 18), np.float32), np.zeros((9, 6), np.float32), np.array([9]), np.array([True])
+        np.zeros((9, 20), np.float32), np.zeros((9, 6), np.float32), np.array([9]), np.array([True])
     )
     demos.save(mine, failures)
     with pytest.raises(UserError, match="move it"):
@@ -208,7 +208,7 @@ def test_interrupting_is_no_error(tmp_path):
 
 def test_no_successful_demonstration_is_a_warning(tmp_path, capsys):
     failures = demos.DemoSet(
-        obs=np.random.default_rng(0).normal(size=(40, 18)).astype(np.float32),
+        obs=np.random.default_rng(0).normal(size=(40, 20)).astype(np.float32),
         actions=np.zeros((40, 6), np.float32),
         lengths=np.array([20, 20]),
         success=np.zeros(2, bool),

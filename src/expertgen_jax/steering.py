@@ -47,7 +47,7 @@ class SteerConfig:
     """Decisions that the buffer holds for each world."""
     block_iterations: int = 30
     """Iterations on the device between two looks at the host."""
-    eval_period: int = 2048
+    eval_period: int = 1280
     """Training episodes between two evaluations."""
     eval_episodes: int = 256
     """Episodes of such an evaluation; the best expert is kept by them."""

@@ -34,8 +34,7 @@ class TD3Config:
     critic_learning_rate: float = 1e-3
     """Of the critics' AdamW."""
     actor_learning_rate: float = 3e-4
-    """Of the actor's AdamW. At 1e-3 it sat at the noise bound before the critics knew anything (90 % saturated after 150
-    iterations), and one seed in three ended at 97 %."""
+    """Of the actor's AdamW; at 1e-3, 94 % of its noise stood at the bound after 150 iterations, at 3e-4 58 %."""
     weight_decay: float = 0.01
     """Of both."""
     policy_noise: float = 0.05
@@ -121,7 +120,9 @@ class Learner:
         actor = self._actor.init(actor_key, obs[: self.obs_size])
         critics = jax.vmap(lambda k: self._critic.init(k, obs, action))(jax.random.split(critic_key))
         targets = jax.tree.map(jnp.copy, critics)  # no array twice: the state is donated
-        return LearnerState(actor, critics, targets, self._actor_optimizer.init(actor), self._critic_optimizer.init(critics))
+        return LearnerState(
+            actor, critics, targets, self._actor_optimizer.init(actor), self._critic_optimizer.init(critics)
+        )
 
     def act(self, actor: Any, obs: jax.Array) -> jax.Array:
         """The deterministic action `[..., action_size]` for `obs [..., obs_size]` (normalised)."""

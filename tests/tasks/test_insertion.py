@@ -251,14 +251,15 @@ def test_observation_is_what_it_says(env):
     world = jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(2))
     parts = env.task.observe(world.data, world.context)
     assert list(parts) == list(env.task.observation)
-    sizes = {"tip_position": 3, "hand_rotation": 3, "hand_velocity": 6, "target_lead": 6}
+    sizes = {"tip_position": 3, "tip_near_hole": 2, "hand_rotation": 3, "hand_velocity": 6, "target_lead": 6}
     assert {name: part.size for name, part in parts.items()} == sizes
-    assert world.obs.shape == (18,) and world.obs.dtype == jnp.float32
+    assert world.obs.shape == (20,) and world.obs.dtype == jnp.float32
 
     qpos = np.float64(world.data.qpos)
     tip = qpos[:3] - rotation(*qpos[3:]) @ [0, 0, LENGTH]
     seen_hole = np.asarray(world.data.mocap_pos[0] + world.context["hole_error"])
     np.testing.assert_allclose(parts["tip_position"], tip - seen_hole, atol=1e-6)
+    np.testing.assert_allclose(parts["tip_near_hole"], np.clip(tip - seen_hole, -0.004, 0.004)[:2], atol=1e-6)
     np.testing.assert_allclose(parts["hand_rotation"], qpos[3:])
 
     data = physics.step(env.model, world.data, world.data.ctrl + 0.005, 10)

@@ -18,6 +18,7 @@ LEADS = np.array([0.010] * 3 + [0.12] * 3, np.float32)
 
 OBSERVATION = {
     "tip_position": "m",  # plug tip relative to the observed hole bottom, socket axes
+    "tip_near_hole": "m",  # the same sideways, clipped to 4 mm: normalised, a clearance is not lost in the approach
     "hand_rotation": "rad",  # yaw, pitch, roll relative to the socket's yaw
     "hand_velocity": "m/s, rad/s",
     "target_lead": "m, rad",  # impedance target minus hand: the force it applies, over the stiffness
@@ -92,8 +93,10 @@ def insertion(name: str, sizes: Insertion) -> Task:
         return data.site_xpos[tip_site] - data.mocap_pos[0]
 
     def observe(data: Any, context: Any) -> dict[str, jax.Array]:
+        tip = tip_in_socket(data) - context["hole_error"]
         return {
-            "tip_position": tip_in_socket(data) - context["hole_error"],
+            "tip_position": tip,
+            "tip_near_hole": jnp.clip(tip[:2], -0.004, 0.004),
             "hand_rotation": data.qpos[3:6],
             "hand_velocity": data.qvel[:6],
             "target_lead": data.ctrl[:6] - data.qpos[:6],
