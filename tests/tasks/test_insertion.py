@@ -286,7 +286,8 @@ def test_true_hole_is_not_in_the_observation(env):
     errors = np.float32([[0.002, -0.002, 0], [-0.002, 0.001, 0], [0, 0, 0]])
     obs, worlds = jax.jit(jax.vmap(look))(errors)
     np.testing.assert_allclose(obs, np.broadcast_to(obs[:1], obs.shape), atol=1e-7)
-    assert np.ptp(obs[0], axis=0).min() > 1e-6, "the hand moved meanwhile"
+    far = slice(3, 5)  # the clipped view of the hole stands still out there
+    assert np.ptp(np.delete(obs[0], far, axis=1), axis=0).min() > 1e-6, "the hand moved meanwhile"
     np.testing.assert_array_equal(worlds.context["hole_error"], errors)
     np.testing.assert_allclose(worlds.privileged, errors[:, :2])
     assert obs.shape[-1] == task_lib.observe(task, jax.tree.map(lambda x: x[0], worlds.data), start.context).size
