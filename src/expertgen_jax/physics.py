@@ -20,7 +20,7 @@ import io
 import math
 import threading
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,7 @@ def resolve(backend: str) -> Backend:
         return "warp"
     if backend not in BACKENDS:
         raise UserError(f"--physics {backend} is unknown: choose one of {', '.join(BACKENDS)}")
-    return backend  # type: ignore[return-value]
+    return cast(Backend, backend)
 
 
 def load(mj: mujoco.MjModel, backend: str = "auto", max_worlds: int = 4096) -> Model:

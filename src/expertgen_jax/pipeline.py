@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,6 @@ from expertgen_jax.rollout import Env
 from expertgen_jax.runlog import Progress, Run, as_json, check_settings, open_run, provenance, read_settings
 from expertgen_jax.steering import Expert, SteerConfig, Steering
 from expertgen_jax.task import Task
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,10 +332,10 @@ def _digest(task: str) -> str:
     return hashlib.sha256(Path(task).read_bytes()).hexdigest()[:16] if task.endswith(".py") else ""
 
 
-def settings_from(default: T, stored: dict[str, Any]) -> T:
+def settings_from(default: Any, stored: dict[str, Any]) -> Any:
     """The settings dataclass that `stored` (JSON) describes."""
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(default):  # type: ignore[arg-type]
+    for field in dataclasses.fields(default):
         old, new = getattr(default, field.name), stored[field.name]
         if dataclasses.is_dataclass(old):
             values[field.name] = settings_from(old, new)
@@ -345,7 +343,7 @@ def settings_from(default: T, stored: dict[str, Any]) -> T:
             values[field.name] = tuple(new) if isinstance(old, tuple) else new
     if values.get("demos") is not None:
         values["demos"] = Path(values["demos"])
-    return dataclasses.replace(default, **values)  # type: ignore[type-var]
+    return dataclasses.replace(default, **values)
 
 
 def results_table(evaluations: Sequence[dict[str, Any]]) -> str:

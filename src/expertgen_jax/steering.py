@@ -242,7 +242,7 @@ def expert_policy(prior: Prior, config: SteerConfig) -> Policy:
     actor = td3.Actor(config.learner.actor_hidden, noise_size(prior, config.noise_mode))
 
     def act(expert: Expert, obs: jax.Array, key: jax.Array) -> jax.Array:
-        action = actor.apply(expert.actor, td3.normalize(expert.normalizer, obs))
-        return diffusion.sample(prior, obs, spread(action, prior, config))  # type: ignore[arg-type]
+        action: Any = actor.apply(expert.actor, td3.normalize(expert.normalizer, obs))
+        return diffusion.sample(prior, obs, spread(action, prior, config))
 
     return rollout.policy_from_obs(prior.config.chunk, act)

@@ -126,7 +126,8 @@ class Learner:
 
     def act(self, actor: Any, obs: jax.Array) -> jax.Array:
         """The deterministic action `[..., action_size]` for `obs [..., obs_size]` (normalised)."""
-        return self._actor.apply(actor, obs)  # type: ignore[return-value]
+        action: Any = self._actor.apply(actor, obs)
+        return action
 
     def q_values(self, critics: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
         """Mean return by each critic, `[2, ...]`."""

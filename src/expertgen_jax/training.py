@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +129,6 @@ class _Clock:
                     self.compile_s += time.monotonic() - began
                 return executables[0](*args)
 
-            return call  # type: ignore[return-value]
+            return cast(F, call)
 
         return decorate

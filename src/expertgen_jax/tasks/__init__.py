@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.task import Task
@@ -44,13 +45,13 @@ def _load_file(path: Path) -> Task:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = lines[-1] if lines else getattr(error, "lineno", "?")
         raise UserError(f"--task {path}: line {line} raises {type(error).__name__}: {error}") from error
-    given = {"name": path.stem}
+    given: dict[str, Any] = {"name": path.stem}
     for field in dataclasses.fields(Task):
         if hasattr(module, field.name):
             given[field.name] = getattr(module, field.name)
         elif field.name not in given and field.default is dataclasses.MISSING:
             raise UserError(f"--task {path} lacks `{field.name}`: {_describe(field.name)}")
-    task = Task(**given)  # type: ignore[arg-type]
+    task = Task(**given)
     check_task(task)
     return task
 
