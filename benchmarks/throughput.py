@@ -38,8 +38,8 @@ class Throughput:
     """Measure 64 to 16384 worlds, in powers of 4."""
     iterations: int = 10
     """Decisions in a timed program."""
-    repeats: int = 5
-    """Timed runs of each program; all programs take turns and the median counts."""
+    repeats: int = 9
+    """Rounds in which every program runs once; of rates and of ratios the median over the rounds counts."""
     out: Path | None = None
     """JSON file for the figures."""
 
@@ -90,22 +90,22 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
             start = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - start)
-    median = {name: float(np.median(times)) for name, times in seconds.items()}
+    times = {name: np.array(rounds) for name, rounds in seconds.items()}
 
-    bare_physics = median.get("physics", median["physics_in_jit"])
+    bare_physics = times.get("physics", times["physics_in_jit"])
     substeps = worlds * args.iterations * prior.config.chunk * env.nstep
-    return {
-        "physics": backend,
-        "worlds": worlds,
+    figures = {
         "physics_steps_per_s": substeps / bare_physics,
-        "physics_in_jit_steps_per_s": substeps / median["physics_in_jit"],
-        "acting_env_steps_per_s": substeps / env.nstep / median["acting"],
-        "updates_per_s": args.iterations * config.updates / median["learning"],
-        "iteration_env_steps_per_s": substeps / env.nstep / median["iteration"],
-        "in_jit_over_bare_physics": bare_physics / median["physics_in_jit"],
-        "acting_over_parts": (bare_physics + median["sampling"]) / median["acting"],
-        "iteration_over_parts": (bare_physics + median["sampling"] + median["learning"]) / median["iteration"],
+        "physics_in_jit_steps_per_s": substeps / times["physics_in_jit"],
+        "acting_env_steps_per_s": substeps / env.nstep / times["acting"],
+        "updates_per_s": args.iterations * config.updates / times["learning"],
+        "iteration_env_steps_per_s": substeps / env.nstep / times["iteration"],
+        "in_jit_over_bare_physics": bare_physics / times["physics_in_jit"],
+        "acting_over_parts": (bare_physics + times["sampling"]) / times["acting"],
+        "iteration_over_parts": (bare_physics + times["sampling"] + times["learning"]) / times["iteration"],
     }
+    medians = {name: float(np.median(rounds)) for name, rounds in figures.items()}  # by round: a machine's speed drifts
+    return {"physics": backend, "worlds": worlds, **medians}
 
 
 def compiled(function: Callable[[Any], Any], argument: Any) -> Callable[[], Any]:

@@ -14,11 +14,8 @@ derived fields (`xpos`, `site_xpos`, `sensordata`, ...) describe the state befor
 """
 
 import contextlib
-import functools
 import importlib.util
 import io
-import math
-import threading
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
@@ -27,8 +24,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from flax import struct
-from mujoco import batch as mujoco_batch
 
+from expertgen_jax import native
 from expertgen_jax.errors import UserError
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints that Warp is absent, which is nothing to worry about
@@ -41,27 +38,6 @@ MAX_SPEED = 100.0
 """A joint faster than this (m/s or rad/s) has left physics: the world counts as diverged."""
 
 _WARP_CONTACTS_PER_WORLD = 48
-_STATE = ("time", "qpos", "qvel", "act", "qacc_warmstart", "ctrl", "mocap_pos", "mocap_quat")
-_DERIVED = ("xpos", "xquat", "xmat", "site_xpos", "site_xmat", "sensordata")
-
-
-class Data(struct.PyTreeNode):
-    """State of one world on the `native` back end: the portable fields of `mjx.Data`, with its names and shapes."""
-
-    time: jax.Array
-    qpos: jax.Array
-    qvel: jax.Array
-    act: jax.Array
-    qacc_warmstart: jax.Array
-    ctrl: jax.Array
-    mocap_pos: jax.Array
-    mocap_quat: jax.Array
-    xpos: jax.Array
-    xquat: jax.Array
-    xmat: jax.Array
-    site_xpos: jax.Array
-    site_xmat: jax.Array
-    sensordata: jax.Array
 
 
 class Model(struct.PyTreeNode):
@@ -154,7 +130,7 @@ def init(
       mocap_pos: `[nmocap, 3]`; mocap_quat: `[nmocap, 4]`; the compiled poses by default.
 
     Returns:
-      An `mjx.Data` (`mjx`, `warp`) or a `Data` (`native`).
+      An `mjx.Data` (`mjx`, `warp`) or a `native.Data`.
     """
     mj = model.mj
     body = mj.body_mocapid >= 0
@@ -167,8 +143,8 @@ def init(
         mocap_quat=_float(mj.body_quat[body][order] if mocap_quat is None else mocap_quat),
     )
     if model.backend == "native":
-        rest = {name: jnp.zeros(shape) for name, shape in _shapes(mj).items() if name not in state}
-        return _native_call(model, Data(**state, **rest), nstep=0)
+        rest = {name: jnp.zeros(shape) for name, shape in native.shapes(mj).items() if name not in state}
+        return native.call(mj, model.fields, native.Data(**state, **rest), nstep=0)
     with jax.default_matmul_precision("highest"):
         if model.backend == "warp":
             contacts = _WARP_CONTACTS_PER_WORLD
@@ -184,7 +160,7 @@ def step(model: Model, data: Any, ctrl: jax.Array, nstep: int) -> Any:
     """Advances one world by `nstep` substeps under constant controls `ctrl: [nu]`."""
     data = data.replace(ctrl=_float(ctrl))
     if model.backend == "native":
-        return _native_call(model, data, nstep)
+        return native.call(model.mj, model.fields, data, nstep)
     device = _mjx_model(model)
     with jax.default_matmul_precision("highest"):
         return jax.lax.fori_loop(0, nstep, lambda _, d: mjx.step(device, d), data)
@@ -210,63 +186,3 @@ def _float(x: Any) -> jax.Array:
 def _mjx_model(model: Model) -> mjx.Model:
     assert model.device is not None
     return model.device.tree_replace(model.fields) if model.fields else model.device
-
-
-# --- the C engine inside a jitted program -----------------------------------------------------------------------
-#
-# One operand in, one result out, because each costs a callback about 0.1 ms: the state travels as one row a world.
-# `vmap` adds leading axes to the operand ("expand_dims"), so the callback sees all worlds at once, as one batch.
-
-
-@functools.lru_cache(maxsize=16)
-def _shapes(mj: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
-    """Shapes of the fields of `Data`; rotation matrices are `[n, 3, 3]` as in MJX, where `MjData` has `[n, 9]`."""
-    data = mujoco.MjData(mj)
-    shapes = {name: np.shape(getattr(data, name)) for name in (*_STATE, *_DERIVED)}
-    return shapes | {name: (len(getattr(data, name)), 3, 3) for name in ("xmat", "site_xmat")}
-
-
-class _Worlds:
-    """A `mujoco.batch.Batch` with its live views; one caller at a time."""
-
-    def __init__(self, mj: mujoco.MjModel, fields: tuple[str, ...], count: int):
-        self.batch = mujoco_batch.Batch(mj, count)
-        self.inputs = [self.batch.bind(name) for name in _STATE] + [self.batch.expand(name) for name in fields]
-        self.outputs = [self.batch.bind(name) for name in (*_STATE, *_DERIVED)]
-        self.lock = threading.Lock()
-
-    def advance(self, rows: np.ndarray, nstep: int) -> np.ndarray:
-        """Loads the rows `[count, inputs]`, steps (or, for `nstep=0`, only computes), returns `[count, outputs]`."""
-        with self.lock:
-            start = 0
-            for view in self.inputs:
-                width = math.prod(view.shape[1:])
-                view[...] = rows[:, start : start + width].reshape(view.shape)
-                start += width
-            if nstep:
-                self.batch.step(nstep=nstep)
-            else:
-                self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS.value)
-            count = len(rows)
-            return np.concatenate([view.reshape(count, -1) for view in self.outputs], axis=1, dtype=np.float32)
-
-
-@functools.lru_cache(maxsize=16)
-def _worlds(mj: mujoco.MjModel, fields: tuple[str, ...], count: int) -> _Worlds:
-    return _Worlds(mj, fields, count)
-
-
-def _native_call(model: Model, data: Data, nstep: int) -> Data:
-    mj, names, shapes = model.mj, tuple(sorted(model.fields)), _shapes(model.mj)
-    operands = [getattr(data, name) for name in _STATE] + [model.fields[name] for name in names]
-    row = jnp.concatenate([jnp.ravel(_float(x)) for x in operands])
-    width = sum(math.prod(shape) for shape in shapes.values())
-
-    def call(rows: Any) -> np.ndarray:
-        rows = np.asarray(rows)
-        flat = rows.reshape(-1, rows.shape[-1])
-        return _worlds(mj, names, len(flat)).advance(flat, nstep).reshape(*rows.shape[:-1], width)
-
-    out = jax.pure_callback(call, jax.ShapeDtypeStruct((width,), jnp.float32), row, vmap_method="expand_dims")
-    parts = jnp.split(out, np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1])
-    return Data(**{name: part.reshape(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)})

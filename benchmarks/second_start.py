@@ -1,0 +1,78 @@
+"""How long a person waits until an interrupted training learns again, with everything compiled before.
+
+    python benchmarks/second_start.py --out results/second_start.json
+
+It starts `steer.py` in a new directory, kills it after its first checkpoint, starts it again and looks when the next
+iteration is logged. The first start fills the compilation cache; the second one counts.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Literal
+
+from expertgen_jax import command
+from expertgen_jax.runlog import provenance, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class SecondStart:
+    """Seconds from the command to the first iteration of a training that goes on."""
+
+    task: str = "peg"
+    """Name of a task or path to a task file."""
+    physics: Literal["auto", "mjx", "warp", "native"] = "auto"
+    """Engine."""
+    repeats: int = 3
+    """Starts that count."""
+    out: Path | None = None
+    """JSON file for the figures."""
+
+
+def main(args: SecondStart) -> None:
+    flags = ["--demo.episodes", "256", "--prior.train-steps", "100", "--steer.eval-period", "1"]
+    steer = Path(__file__).parents[1] / "experiments" / "steer.py"
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        call = [sys.executable, str(steer), "--task", args.task, "--physics", args.physics, "--run-dir", str(run)]
+        call += [*flags, "--steer.block-iterations", "1"]
+        for _ in range(2):  # the first one compiles, the second one meets a checkpoint for the first time
+            seconds_to_iteration(call, run)
+        seconds = [seconds_to_iteration(call, run) for _ in range(args.repeats)]
+    print(f"first iteration after {', '.join(f'{s:.1f}' for s in seconds)} s")
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.out, {"task": args.task, "physics": args.physics, **provenance(), "seconds": seconds})
+
+
+def seconds_to_iteration(call: list[str], run: Path) -> float:
+    """Starts the command and kills it once it has saved an iteration that was not there before."""
+    before, start = _iterations(run), time.monotonic()
+    child = subprocess.Popen(call, stderr=subprocess.DEVNULL, env=os.environ)
+    seconds = None
+    while child.poll() is None:
+        time.sleep(0.02)
+        if seconds is None and _iterations(run) > before:
+            seconds = time.monotonic() - start
+        if seconds is not None and len(list((run / "checkpoints" / "training").glob("[0-9]*"))) > 1:
+            break
+    child.kill()
+    child.wait()
+    if seconds is None:
+        sys.exit("error: the command ended before its first iteration; run it by hand to see why")
+    return seconds
+
+
+def _iterations(run: Path) -> int:
+    metrics = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    return max((row["iteration"] for row in rows if row["phase"] == "steer"), default=0)
+
+
+if __name__ == "__main__":
+    command.run(SecondStart, main)

@@ -1,0 +1,223 @@
+"""MuJoCo's C engine inside a jitted program: `mujoco.batch.Batch` as a custom call of XLA on CPUs.
+
+A custom call and not `jax.pure_callback`, because programs with callbacks are barred from JAX's compilation cache, and
+because a callback copies every operand. Here XLA calls a Python function by XLA's foreign function interface (the C
+structures of `xla/ffi/api/c_api.h`, in `jax.ffi.include_dir()`), which steps all worlds on all cores and reads and
+writes XLA's own memory. The program knows its model by a digest, so that a cached one finds it again.
+"""
+
+import ctypes
+import functools
+import hashlib
+import math
+import threading
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from flax import struct
+from mujoco import batch as mujoco_batch
+
+STATE = ("time", "qpos", "qvel", "act", "qacc_warmstart", "ctrl", "mocap_pos", "mocap_quat")
+DERIVED = ("xpos", "xquat", "xmat", "site_xpos", "site_xmat", "sensordata")
+
+
+class Data(struct.PyTreeNode):
+    """State of one world: the portable fields of `mjx.Data`, with its names and shapes."""
+
+    time: jax.Array
+    qpos: jax.Array
+    qvel: jax.Array
+    act: jax.Array
+    qacc_warmstart: jax.Array
+    ctrl: jax.Array
+    mocap_pos: jax.Array
+    mocap_quat: jax.Array
+    xpos: jax.Array
+    xquat: jax.Array
+    xmat: jax.Array
+    site_xpos: jax.Array
+    site_xmat: jax.Array
+    sensordata: jax.Array
+
+
+@functools.lru_cache(maxsize=64)
+def shapes(mj: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
+    """Shapes of the fields of `Data`; rotation matrices are `[n, 3, 3]` as in MJX, where `MjData` has `[n, 9]`."""
+    data = mujoco.MjData(mj)
+    shapes = {name: np.shape(getattr(data, name)) for name in (*STATE, *DERIVED)}
+    return shapes | {name: (len(getattr(data, name)), 3, 3) for name in ("xmat", "site_xmat")}
+
+
+def call(mj: mujoco.MjModel, fields: dict[str, jax.Array], data: Any, nstep: int) -> Data:
+    """Advances a world by `nstep` substeps; with 0 it only computes what derives from the positions.
+
+    Args:
+      mj: the model.
+      fields: model fields of this world, of the compiled fields' shapes.
+      data: has the fields of `Data` named in `STATE`; read as float32, computed in float64.
+      nstep: substeps.
+    """
+    names = tuple(sorted(fields))
+    program = _Program(mj, names, nstep)
+    operands = [getattr(data, name) for name in STATE] + [fields[name] for name in names]
+    results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes(mj).values()]
+    _register()
+    # Large arrays first go to the engine and come back; `vmap` adds leading axes to all of them alike.
+    out = jax.ffi.ffi_call(_TARGET, results, vmap_method="broadcast_all")(
+        *(jnp.asarray(x, jnp.float32) for x in operands), program=np.int64(_number(program))
+    )
+    return Data(**dict(zip(shapes(mj), out, strict=True)))
+
+
+class _Program(NamedTuple):
+    mj: mujoco.MjModel
+    fields: tuple[str, ...]
+    nstep: int
+
+
+_programs: dict[int, _Program] = {}
+
+
+@functools.lru_cache(maxsize=256)
+def _number(program: _Program) -> int:
+    """A number that stands for the program in compiled code, the same in every process."""
+    model = np.empty(mujoco.mj_sizeModel(program.mj), np.uint8)
+    mujoco.mj_saveModel(program.mj, None, model)
+    text = f"{mujoco.mj_versionString()} {program.fields} {program.nstep}"
+    digest = hashlib.sha256(model.tobytes() + text.encode()).digest()
+    number = int.from_bytes(digest[:7], "little")
+    _programs[number] = program
+    return number
+
+
+class _Worlds:
+    """A `Batch` with its live views; one caller at a time."""
+
+    def __init__(self, mj: mujoco.MjModel, fields: tuple[str, ...], count: int):
+        self.batch = mujoco_batch.Batch(mj, count)
+        self.inputs = [self.batch.bind(name) for name in STATE] + [self.batch.expand(name) for name in fields]
+        self.outputs = [self.batch.bind(name) for name in shapes(mj)]
+        self.lock = threading.Lock()
+
+    def advance(self, operands: list[np.ndarray], results: list[np.ndarray], nstep: int) -> None:
+        with self.lock:
+            for view, operand in zip(self.inputs, operands, strict=True):
+                view[...] = operand.reshape(view.shape)
+            if nstep:
+                self.batch.step(nstep=nstep)
+            else:
+                self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS.value)
+            for view, result in zip(self.outputs, results, strict=True):
+                result.reshape(view.shape)[...] = view
+
+
+@functools.lru_cache(maxsize=16)
+def _worlds(mj: mujoco.MjModel, fields: tuple[str, ...], count: int) -> _Worlds:
+    return _Worlds(mj, fields, count)
+
+
+# --- XLA's foreign function interface ---------------------------------------------------------------------------
+
+_TARGET = "expertgen_jax.native"
+_METADATA, _EXECUTE = 1, 3
+
+
+class _Extension(ctypes.Structure):
+    _fields_ = (("struct_size", c_size_t), ("type", c_int), ("next", c_void_p))
+
+
+class _Version(ctypes.Structure):
+    _fields_ = (("struct_size", c_size_t), ("extension", c_void_p), ("major", c_int), ("minor", c_int))
+
+
+class _Metadata(ctypes.Structure):
+    _fields_ = (("struct_size", c_size_t), ("version", _Version))
+
+
+class _MetadataExtension(ctypes.Structure):
+    _fields_ = (("base", _Extension), ("metadata", POINTER(_Metadata)))
+
+
+class _Error(ctypes.Structure):
+    _fields_ = (("struct_size", c_size_t), ("extension", c_void_p), ("message", c_char_p), ("code", c_int))
+
+
+class _Api(ctypes.Structure):
+    _fields_ = (
+        *(("struct_size", c_size_t), ("extension", c_void_p), ("version", _Version), ("internal", c_void_p)),
+        ("create_error", ctypes.CFUNCTYPE(c_void_p, POINTER(_Error))),
+    )
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = (
+        *(("struct_size", c_size_t), ("extension", c_void_p), ("dtype", c_int), ("data", c_void_p)),
+        *(("rank", c_int64), ("dims", POINTER(c_int64))),
+    )
+
+    def array(self) -> np.ndarray:
+        """XLA's memory as float32."""
+        shape = self.dims[: self.rank]
+        size = math.prod(shape)
+        if not size:
+            return np.empty(shape, np.float32)
+        return np.frombuffer((ctypes.c_float * size).from_address(self.data), np.float32).reshape(shape)
+
+
+class _Buffers(ctypes.Structure):
+    _fields_ = (
+        *(("struct_size", c_size_t), ("extension", c_void_p), ("size", c_int64), ("types", c_void_p)),
+        ("buffers", POINTER(POINTER(_Buffer))),
+    )
+
+    def arrays(self) -> list[np.ndarray]:
+        return [self.buffers[i].contents.array() for i in range(self.size)]
+
+
+class _Scalar(ctypes.Structure):
+    _fields_ = (("dtype", c_int), ("value", POINTER(c_int64)))
+
+
+class _Attributes(ctypes.Structure):
+    _fields_ = (
+        *(("struct_size", c_size_t), ("extension", c_void_p), ("size", c_int64), ("types", c_void_p)),
+        *(("names", c_void_p), ("values", POINTER(POINTER(_Scalar)))),
+    )
+
+
+class _CallFrame(ctypes.Structure):
+    _fields_ = (
+        *(("struct_size", c_size_t), ("extension", POINTER(_MetadataExtension)), ("api", POINTER(_Api))),
+        *(("context", c_void_p), ("stage", c_int), ("operands", _Buffers), ("results", _Buffers)),
+        ("attributes", _Attributes),
+    )
+
+
+@ctypes.CFUNCTYPE(c_void_p, POINTER(_CallFrame))
+def _handler(pointer: Any) -> int | None:
+    """Answers XLA: what interface this is, or a call. Returns an error or None."""
+    frame = pointer.contents
+    try:
+        if frame.extension and frame.extension.contents.base.type == _METADATA:
+            # These structures are of major version 0; minor ones only append to them.
+            metadata, version = frame.extension.contents.metadata.contents, frame.api.contents.version
+            metadata.version.major, metadata.version.minor = 0, version.minor
+        elif frame.stage == _EXECUTE:
+            mj, fields, nstep = _programs[frame.attributes.values[0].contents.value[0]]
+            operands, results = frame.operands.arrays(), frame.results.arrays()
+            count = math.prod(operands[STATE.index("time")].shape)
+            _worlds(mj, fields, count).advance(operands, results, nstep)
+    except BaseException as error:  # nothing may pass through C, not even an interrupt
+        message = f"{type(error).__name__}: {error}".encode()
+        args = _Error(ctypes.sizeof(_Error), None, message, 13)  # INTERNAL
+        return frame.api.contents.create_error(ctypes.byref(args))
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _register() -> None:
+    jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(_handler), platform="cpu")
