@@ -52,7 +52,7 @@ def make_env(lenient=True, final_pose=True):
         lenient=(lambda data, context: True) if lenient else None,
         final_pose=(lambda data, context: {"depth": data, "error": context - data}) if final_pose else None,
     )
-    return Env(task, model=None, nstep=1)
+    return Env(model=None, sizes=None, task=task, nstep=1)
 
 
 def make_worlds(success, lenient, diverged):

@@ -238,12 +238,12 @@ def test_exploration_noise_is_redrawn_where_an_episode_ends(programs, trained):
 
 def test_the_expert_acts_as_steering_without_exploration(machine, programs, trained):
     state = trained.learnt
-    policy, expert = steering.expert_policy(PRIOR, CONFIG), machine.expert(state)
+    policy, expert = steering.expert_policy(CHUNK, CONFIG), machine.expert(state)
     assert expert.normalizer.mean.shape == (3,)  # what is privileged, the critics keep to themselves
 
     @jit
     def decide(worlds, keys):
-        chunks = jax.vmap(lambda w, k: policy.act(expert, (), w, k)[1])(worlds, keys)
+        chunks = jax.vmap(lambda w, k: policy.act((PRIOR, expert), (), w, k)[1])(worlds, keys)
         return jax.vmap(lambda w, c: rollout.advance(machine.env, w, c)[0].obs)(worlds, chunks)
 
     acted, _ = programs.act(state.replace(sigma=jnp.zeros(16)))

@@ -47,9 +47,9 @@ def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, 
     if not config.start_noise:
         if task.nominal_reset is None:
             raise UserError(f"--demo.no-start-noise: task '{task.name}' defines no nominal_reset")
-        env = env._replace(task=dataclasses.replace(task, reset=task.nominal_reset))
+        env = env.replace(task=dataclasses.replace(task, reset=task.nominal_reset))
     policy = rollout.policy_from_script(task.script)
-    worlds, frames = jax.jit(lambda k: rollout.record(env, policy, None, k, config.episodes))(key)
+    worlds, frames = rollout.record(env, policy, None, key, config.episodes)
     keep = ~np.asarray(worlds.diverged)
     active = np.asarray(frames.active)[keep]
     demos = DemoSet(

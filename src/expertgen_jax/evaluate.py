@@ -15,6 +15,6 @@ SELECTION_SEED = 250522642
 
 def evaluate(env: Env, policy: Policy, params: Any, episodes: int) -> dict[str, Any]:
     """Plays the evaluation episodes to their ends; see `metrics.summarize` for the figures."""
-    play = jax.jit(lambda params, key: rollout.run(env, policy, params, key, episodes))
-    figures = metrics.summarize(env, play(params, jax.random.key(EVALUATION_SEED)))
+    worlds = rollout.run(env, policy, params, jax.random.key(EVALUATION_SEED), episodes)
+    figures = metrics.summarize(env, worlds)
     return {"physics": env.model.backend, **figures}

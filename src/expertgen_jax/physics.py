@@ -16,7 +16,7 @@ derived fields (`xpos`, `site_xpos`, `sensordata`, ...) describe the state befor
 import contextlib
 import importlib.util
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import jax
@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from flax import struct
+from mujoco import batch as mujoco_batch
 
 from expertgen_jax import native
 from expertgen_jax.errors import UserError
@@ -47,7 +48,8 @@ class Model(struct.PyTreeNode):
       fields: model fields that replace the compiled ones, by MuJoCo's names (`geom_friction`, `body_mass`,
         `actuator_gainprm`, ...), each of the compiled field's shape. Under `vmap` they can differ from world to
         world. Constants that the compiler derives from them (`dof_invweight0`, `geom_rbound`, ...) keep their
-        compiled values unless they are given here too.
+        compiled values unless they are given here too, as `variants` does. What MJX has no use for (`bvh_aabb`) is
+        left out there.
       device: the `mjx.Model`; None on `native`.
       mj: the compiled model on the host.
       backend: which engine steps it.
@@ -107,6 +109,25 @@ def load(mj: mujoco.MjModel, backend: str = "auto", max_worlds: int = 4096) -> M
 
         device = mjx.put_model(mj, impl="warp", graph_mode=mjx_warp.GraphMode.WARP_STAGED)
     return Model(fields={}, device=device, mj=mj, backend=backend, max_worlds=max_worlds)
+
+
+def variants(models: Sequence[mujoco.MjModel]) -> dict[str, np.ndarray]:
+    """The fields in which compiled models of one structure differ, `{name: [models, ...]}`.
+
+    A row of them turns any of the models into another; see `Model.fields`.
+
+    Raises:
+      ValueError: the models differ in more than numbers.
+    """
+    fields = {}
+    for name in sorted(mujoco_batch.MODEL_FIELDS):
+        values = [np.asarray(getattr(mj, name)) for mj in models if hasattr(mj, name)]
+        if not values or all(np.array_equal(value, values[0]) for value in values):
+            continue
+        if values[0].dtype.kind != "f" or any(value.shape != values[0].shape for value in values):
+            raise ValueError(f"the models differ in {name}, which is no matter of numbers")
+        fields[name] = np.stack(values).astype(np.float32)
+    return fields
 
 
 def with_fields(model: Model, fields: Mapping[str, jax.Array]) -> Model:
@@ -185,4 +206,5 @@ def _float(x: Any) -> jax.Array:
 
 def _mjx_model(model: Model) -> mjx.Model:
     assert model.device is not None
-    return model.device.tree_replace(model.fields) if model.fields else model.device
+    fields = {name: x for name, x in model.fields.items() if isinstance(getattr(model.device, name, None), jax.Array)}
+    return model.device.tree_replace(fields) if fields else model.device

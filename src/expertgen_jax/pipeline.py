@@ -179,7 +179,7 @@ class Phases:
         assert prior is not None
         if name == "prior":
             return steering.prior_policy(prior.config.chunk), prior
-        return steering.expert_policy(prior, self.settings.steer), expert
+        return steering.expert_policy(prior.config.chunk, self.settings.steer), (prior, expert)
 
     def evaluation(
         self,
@@ -218,8 +218,9 @@ class Phases:
         try:
             for name in ("prior", "expert"):
                 policy, params = self.policy(name, prior, expert)
-                play = jax.jit(lambda p, k, policy=policy: rollout.record(env, policy, p, k, episodes)[1])
-                frames = jax.device_get(play(params, jax.random.key(SELECTION_SEED)))
+                frames = jax.device_get(
+                    rollout.record(env, policy, params, jax.random.key(SELECTION_SEED), episodes)[1]
+                )
                 until = frames.active.sum(1) + 10  # and half a second of the final pose
                 panels[name] = [
                     video.render(

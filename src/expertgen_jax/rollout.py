@@ -5,6 +5,7 @@ executes it control step by control step and freezes the world where the episode
 what it returns is the true final state. `reset` and `advance` are unbatched; `run` and `record` roll out many worlds.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,22 +18,27 @@ from expertgen_jax import task as task_lib
 from expertgen_jax.task import Task
 
 
-class Env(NamedTuple):
-    """A task on a back end.
+class Env(struct.PyTreeNode):
+    """A task on a back end; an argument of compiled programs.
 
     Attributes:
+      model: the scene.
+      sizes: see `Task.sizes`.
+      task: its functions.
       nstep: physics substeps a control step.
     """
 
-    task: Task
     model: physics.Model
-    nstep: int
+    sizes: Any
+    task: Task = struct.field(pytree_node=False)
+    nstep: int = struct.field(pytree_node=False)
 
 
 def make_env(task: Task, backend: str = "auto", max_worlds: int = 4096) -> Env:
     """Compiles the task's scene and puts it on a back end; see `physics.resolve` for the errors."""
     model = physics.load(task.scene().compile(), backend, max_worlds)
-    return Env(task, model, round(task.control_dt / model.timestep))
+    sizes = jax.tree.map(jnp.asarray, task.sizes)
+    return Env(model, sizes, task, round(task.control_dt / model.timestep))
 
 
 def sizes(env: Env) -> tuple[int, int]:
@@ -119,9 +125,8 @@ def done(env: Env, world: World) -> jax.Array:
 def reset(env: Env, key: jax.Array) -> World:
     """A fresh episode."""
     task = env.task
-    start_key, fields_key = jax.random.split(key)
-    fields = {} if task.randomize is None else dict(task.randomize(fields_key))
-    start = task.reset(start_key)
+    start = task.reset(key) if env.sizes is None else task.reset(key, env.sizes)
+    fields = dict(start.fields)
     data = physics.init(
         physics.with_fields(env.model, fields),
         start.qpos,
@@ -186,6 +191,7 @@ def reset_done(env: Env, worlds: World, key: jax.Array) -> World:
     return jax.vmap(pick)(over, fresh, worlds)
 
 
+@functools.partial(jax.jit, static_argnames=("policy", "count"))
 def run(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) -> World:
     """Plays `count` episodes side by side to their ends.
 
@@ -204,6 +210,7 @@ def run(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) -> Wo
     return jax.lax.while_loop(lambda carry: ~done(env, carry[0]).all(), decide, (worlds, memories))[0]
 
 
+@functools.partial(jax.jit, static_argnames=("policy", "count"))
 def record(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) -> tuple[World, Frame]:
     """Like `run`, and keeps every control step.
 

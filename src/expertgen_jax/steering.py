@@ -10,6 +10,7 @@ jitted program with donated state. The arithmetic of the defaults: 256 worlds, 4
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -77,17 +78,25 @@ class SteerState(struct.PyTreeNode):
     diverged: jax.Array
 
 
-class Steering:
-    """The noise-space MDP of an environment and a prior, and its jitted learner: pure functions of `SteerState`."""
+class Steering(struct.PyTreeNode):
+    """The noise-space MDP of an environment and a frozen prior, and its learner: pure functions of `SteerState`.
 
-    def __init__(self, env: Env, prior: Prior, config: SteerConfig):
-        self.env, self.prior, self.config = env, prior, config
-        self.obs_size, privileged_size = rollout.sizes(env)
-        self.learner = td3.Learner(
-            config=config.learner,
-            obs_size=self.obs_size,
-            critic_obs_size=self.obs_size + privileged_size,
-            action_size=noise_size(prior, config.noise_mode),
+    It is an argument of compiled programs, so that other weights and other sizes need no other program.
+    """
+
+    env: Env
+    prior: Prior
+    config: SteerConfig = struct.field(pytree_node=False)
+
+    @functools.cached_property
+    def learner(self) -> td3.Learner:
+        """The TD3 learner for this environment's sizes."""
+        obs_size, privileged_size = rollout.sizes(self.env)
+        return td3.Learner(
+            config=self.config.learner,
+            obs_size=obs_size,
+            critic_obs_size=obs_size + privileged_size,
+            action_size=noise_size(self.prior, self.config.noise_mode),
             value_range=(0.0, 1.0),  # one reward of 1 at the end of an episode
         )
 
@@ -122,8 +131,8 @@ class Steering:
 
     def expert(self, state: SteerState) -> Expert:
         """The present expert."""
-        normalizer = state.normalizer
-        own = td3.Normalizer(normalizer.mean[: self.obs_size], normalizer.var[: self.obs_size], normalizer.count)
+        normalizer, size = state.normalizer, self.learner.obs_size
+        own = td3.Normalizer(normalizer.mean[:size], normalizer.var[:size], normalizer.count)
         return Expert(state.learner.actor, own)
 
     def block(self, state: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
@@ -173,7 +182,7 @@ class Steering:
         """Noise in units of the bound `[n, action_size]` and the action chunks that the prior makes of it."""
         config = self.config
         random = jax.random.normal(key, (config.worlds, self.learner.action_size))
-        seen = td3.normalize(state.normalizer, full_obs(state.worlds))[:, : self.obs_size]
+        seen = td3.normalize(state.normalizer, full_obs(state.worlds))[:, : self.learner.obs_size]
         explored = self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
         warm_up = state.iteration < config.warmup_decisions
         action = jnp.clip(jnp.where(warm_up, random / config.noise_bound, explored), -1.0, 1.0)
@@ -237,12 +246,13 @@ def prior_policy(chunk: int) -> Policy:
     return rollout.policy_from_obs(chunk, act)
 
 
-def expert_policy(prior: Prior, config: SteerConfig) -> Policy:
-    """The steered prior, deterministic; its parameters are the `Expert`."""
-    actor = td3.Actor(config.learner.actor_hidden, noise_size(prior, config.noise_mode))
+def expert_policy(chunk: int, config: SteerConfig) -> Policy:
+    """The steered prior, deterministic; its parameters are the `Prior` and the `Expert`."""
 
-    def act(expert: Expert, obs: jax.Array, key: jax.Array) -> jax.Array:
+    def act(params: tuple[Prior, Expert], obs: jax.Array, key: jax.Array) -> jax.Array:
+        prior, expert = params
+        actor = td3.Actor(config.learner.actor_hidden, noise_size(prior, config.noise_mode))
         action: Any = actor.apply(expert.actor, td3.normalize(expert.normalizer, obs))
         return diffusion.sample(prior, obs, spread(action, prior, config))
 
-    return rollout.policy_from_obs(prior.config.chunk, act)
+    return rollout.policy_from_obs(chunk, act)

@@ -13,13 +13,15 @@ Context = Any
 
 
 class Start(NamedTuple):
-    """How an episode starts: what `physics.init` takes, and the episode's context."""
+    """How an episode starts: what `physics.init` takes, the episode's context, and its own model fields (friction,
+    sizes, masses, gains, ...; see `physics.Model.fields`)."""
 
     qpos: jax.Array
     context: Context
     ctrl: jax.Array | None = None
     mocap_pos: jax.Array | None = None
     mocap_quat: jax.Array | None = None
+    fields: Mapping[str, jax.Array] = {}
 
 
 class Script(NamedTuple):
@@ -48,17 +50,18 @@ class Task:
       horizon: control steps until an episode is cut off.
       action_size: numbers in an action; each in [-1, 1].
       observation: name and unit of each entry of `observe`, in the order in which they are concatenated.
-      reset: `key -> Start`.
+      reset: `key -> Start`; `(key, sizes) -> Start` for a task with `sizes`.
       observe: `(data, context) -> {name: array}`; all a policy sees.
       control: `(data, action) -> ctrl [nu]`.
       success: `(data, context) -> bool`, strict. An episode succeeds, and ends, once this has held for `hold` control
         steps in a row.
       script: the imperfect demonstrator.
+      sizes: a pytree of numbers that `reset` turns into model fields and context. They are data of the compiled
+        programs and not code: tasks that differ in nothing else share them.
       nominal_reset: like `reset` without the spread of starting positions, for the ablation on start noise.
       strong_script: a better one, to compare with.
       lenient: `(data, context) -> bool`, latched over an episode; for comparison with published figures only.
       privileged: `(data, context) -> array [n]`, what the critic sees besides the observation.
-      randomize: `key -> {model field: array}`, see `physics.Model.fields`; drawn at each reset.
       final_pose: `(data, context) -> {name: scalar}` (SI), whose quantiles over final states tell how it succeeded.
       hold: control steps for which `success` must hold.
       camera: `(lookat [3], distance, azimuth, elevation)` of the video (m, degrees).
@@ -70,16 +73,16 @@ class Task:
     horizon: int
     action_size: int
     observation: Mapping[str, str]
-    reset: Callable[[jax.Array], Start]
+    reset: Callable[..., Start]
     observe: Callable[[Any, Context], Mapping[str, jax.Array]]
     control: Callable[[Any, jax.Array], jax.Array]
     success: Callable[[Any, Context], jax.Array]
     script: Script
-    nominal_reset: Callable[[jax.Array], Start] | None = None
+    sizes: Any = None
+    nominal_reset: Callable[..., Start] | None = None
     strong_script: Script | None = None
     lenient: Callable[[Any, Context], jax.Array] | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None
-    randomize: Callable[[jax.Array], Mapping[str, jax.Array]] | None = None
     final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None
     hold: int = 5
     camera: tuple[tuple[float, float, float], float, float, float] = ((0.0, 0.0, 0.03), 0.3, 135.0, -25.0)

@@ -37,37 +37,41 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
     series = checkpoint.Series(run.checkpoints / "training")
     clock = _Clock()
 
-    def init() -> tuple[SteerState, Best]:
+    def init(learner: Steering) -> tuple[SteerState, Best]:
         states = jax.vmap(learner.init)(keys)
         return states, Best(jax.tree.map(lambda x: x[0], jax.vmap(learner.expert)(states)), jnp.float32(-1.0))
 
-    restored = series.restore(jax.eval_shape(init))
-    done, (states, best) = restored if restored is not None else (0, jax.jit(init)())
+    restored = series.restore(jax.eval_shape(init, learner))
+    done, (states, best) = restored if restored is not None else (0, jax.jit(init)(learner))
     rows = [row for row in run.rows() if row["phase"] == "steer" and row["iteration"] <= done]
     run.keep_rows(lambda row: row["phase"] != "steer" or row["iteration"] <= done)
     earlier = {name: rows[-1][name] if rows else 0.0 for name in ("wall_s", "compile_s")}
 
-    @clock.compiled(donate_argnums=0)
-    def steer(states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+    @clock.compiled(donate_argnums=1)
+    def steer(learner: Steering, states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
         return jax.vmap(learner.block)(states)
 
     @clock.compiled()
-    def select(experts: Expert, best: Best) -> tuple[Best, jax.Array]:
-        policy, key = steering.expert_policy(learner.prior, config), jax.random.key(SELECTION_SEED)
-        play = jax.vmap(lambda e: rollout.run(learner.env, policy, e, key, config.eval_episodes).success.mean())
-        success = play(experts)
+    def select(learner: Steering, experts: Expert, best: Best) -> tuple[Best, jax.Array]:
+        policy, key = steering.expert_policy(learner.prior.config.chunk, config), jax.random.key(SELECTION_SEED)
+
+        def play(expert: Expert) -> jax.Array:
+            params = (learner.prior, expert)
+            return rollout.run(learner.env, policy, params, key, config.eval_episodes).success.mean()
+
+        success = jax.vmap(play)(experts)
         challenger = Best(jax.tree.map(lambda x: x[success.argmax()], experts), success.max())
         better = challenger.success >= best.success
         return jax.tree.map(lambda new, old: jnp.where(better, new, old), challenger, best), success
 
     while (episodes := int(states.episodes.min())) < config.episodes:
         began, steps = clock.elapsed(), _total(states.env_steps)
-        states, figures = steer(states)
+        states, figures = steer(learner, states)
         row = _row(states, jax.device_get(figures))
         rate = (row["env_steps"] - steps) / (clock.elapsed() - began)
         due = row["episodes"] // config.eval_period > episodes // config.eval_period
         if due or row["episodes"] >= config.episodes:
-            best, success = select(jax.vmap(learner.expert)(states), best)
+            best, success = select(learner, jax.vmap(learner.expert)(states), best)
             row |= _evaluated(success, config.eval_episodes)
         row |= {"compile_s": earlier["compile_s"] + clock.compile_s, "wall_s": earlier["wall_s"] + clock.elapsed()}
         run.log(row, step=row["env_steps"])

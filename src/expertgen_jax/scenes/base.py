@@ -3,7 +3,7 @@
 import mujoco
 
 
-def empty_scene(timestep: float = 0.005, max_contact_points: int = 16) -> mujoco.MjSpec:
+def empty_scene(timestep: float = 0.005, max_contact_points: int = 12) -> mujoco.MjSpec:
     """A table at z = 0 under a light, with contacts stiff enough for clearances of a quarter of a millimetre.
 
     MuJoCo's default contacts let a part sink further into a wall than the clearance of an assembly task. Here the
@@ -21,8 +21,8 @@ def empty_scene(timestep: float = 0.005, max_contact_points: int = 16) -> mujoco
     spec = mujoco.MjSpec()
     spec.option.timestep = timestep
     spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
-    spec.option.iterations = 20
-    spec.option.ls_iterations = 20
+    spec.option.iterations = 10
+    spec.option.ls_iterations = 6  # in MJX every world waits for the slowest: 20 take half as long again
     default = spec.default.geom
     default.solref = [2 * timestep, 1.0]
     default.solimp = [0.9, 0.95, 1e-4, 0.5, 2.0]

@@ -21,9 +21,10 @@ def check_task(task: Task) -> None:
     """
     mj = _compile(task)
     key = jax.random.key(0)
+    sizes = () if task.sizes is None else (task.sizes,)
     if task.nominal_reset is not None:
-        _call(task, "nominal_reset", task.nominal_reset, key)
-    start = _call(task, "reset", task.reset, key)
+        _call(task, "nominal_reset", task.nominal_reset, key, *sizes)
+    start = _call(task, "reset", task.reset, key, *sizes)
     if not isinstance(start, Start):
         raise _wrong(task, "reset", f"returned {type(start).__name__}, expected a Start")
     for name, shape in (
@@ -38,7 +39,13 @@ def check_task(task: Task) -> None:
         elif name == "qpos":
             raise _wrong(task, "reset().qpos", "is None")
 
-    model = physics.load(mj, "native")
+    for name, value in _mapping(task, "reset().fields", start.fields):
+        if not isinstance(getattr(mj, name, None), np.ndarray):
+            raise _wrong(task, "reset().fields", f"has '{name}', which is no field of a MuJoCo model")
+        _expect(task, f"reset().fields['{name}']", value, getattr(mj, name).shape)
+
+    env = rollout.make_env(task, "native")
+    model = physics.with_fields(env.model, start.fields)
     data = physics.init(model, start.qpos, None, start.ctrl, start.mocap_pos, start.mocap_quat)
     context = start.context
     seen = _call(task, "observe", task.observe, data, context)
@@ -62,15 +69,10 @@ def check_task(task: Task) -> None:
     if task.final_pose is not None:
         for name, value in _mapping(task, "final_pose", _call(task, "final_pose", task.final_pose, data, context)):
             _expect(task, f"final_pose()['{name}']", value, ())
-    if task.randomize is not None:
-        for name, value in _mapping(task, "randomize", _call(task, "randomize", task.randomize, key)):
-            if not isinstance(getattr(mj, name, None), np.ndarray):
-                raise _wrong(task, "randomize", f"returned '{name}', which is no field of a MuJoCo model")
-            _expect(task, f"randomize()['{name}']", value, getattr(mj, name).shape)
     for name in ("script", "strong_script"):
         if getattr(task, name) is not None:
             _check_script(task, name, getattr(task, name), data, context, key)
-    _check_traceable(task, model, key)
+    _check_traceable(env, key)
 
 
 def _mapping(task: Task, name: str, value: Any) -> Any:
@@ -113,9 +115,9 @@ def _check_script(task: Task, name: str, script: Script, data: Any, context: Any
         raise _wrong(task, f"{name}.act", f"changed the memory from {before} to {after}: keep structure and dtypes")
 
 
-def _check_traceable(task: Task, model: physics.Model, key: jax.Array) -> None:
+def _check_traceable(env: rollout.Env, key: jax.Array) -> None:
     """Side effects and Python branches on arrays show only under `jit`."""
-    env = rollout.Env(task, model, round(task.control_dt / model.timestep))
+    task = env.task
 
     def play(key: jax.Array) -> rollout.World:
         return rollout.advance(env, rollout.reset(env, key), jnp.zeros((1, task.action_size)))[0]
