@@ -1,9 +1,10 @@
 """Makes the figures that the README quotes.
 
     python experiments/reproduce.py peg
+    python experiments/reproduce.py assembly
 
-For every seed it runs `steer.py` as a person would, then evaluates the script, the prior and the expert on 1024
-episodes, the expert on both back ends. Finished runs are not redone.
+For every task and seed it runs `steer.py` as a person would, then evaluates the script, the prior and the expert on
+1024 episodes, the expert on both back ends. Finished runs are not redone; interrupted ones go on.
 """
 
 import dataclasses
@@ -17,40 +18,57 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from expertgen_jax import command, physics, pipeline
+from expertgen_jax import command, physics, pipeline, report
 from expertgen_jax.runlog import provenance, write_json
+from expertgen_jax.tasks.assembly import SHAPES
+
+TASKS = {"peg": ("peg",), "assembly": (*SHAPES, "peg_flat", "peg_tight", "assembly")}
+"""Of each experiment."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reproduce:
     """Makes the figures that the README quotes."""
 
-    experiment: Annotated[Literal["peg"], tyro.conf.Positional]
+    experiment: Annotated[Literal["peg", "assembly"], tyro.conf.Positional]
     """What to reproduce."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds; the evaluation episodes are always the same."""
+    tasks: tuple[str, ...] = ()
+    """Some of the experiment's tasks; all of them by default."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Engine to train on."""
     runs: Path = Path("runs")
     """Folder of the run directories."""
     out: Path | None = None
-    """JSON file for the figures; results/EXPERIMENT.json by default."""
+    """JSON file for the figures; results/EXPERIMENT.json by default. A picture goes beside it."""
 
 
 def main(args: Reproduce) -> None:
     backend = physics.resolve(args.physics)
-    rows = [
-        reproduce(args.experiment, backend, seed, args.runs / f"{args.experiment}-{backend}-{seed}")
-        for seed in args.seeds
-    ]
     out = args.out or Path("results") / f"{args.experiment}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, {"task": args.experiment, "physics": backend, **provenance(), "seeds": rows})
+    rows = []
+    for task in args.tasks or TASKS[args.experiment]:
+        for seed in args.seeds:
+            rows.append(reproduce(task, backend, seed, args.runs / f"{task}-{backend}-{seed}"))
+            write_json(out, {"experiment": args.experiment, "physics": backend, **provenance(), "runs": rows})
+    first = {row["task"]: row for row in reversed(rows)}
+    for rule, interval in (("success", "ci95"), ("success_lenient", "ci95_lenient")):
+        groups = {
+            task: {
+                policy: (row[policy][rule], *row[policy][interval])
+                for policy in ("script", "prior", "expert")
+                if row[policy][rule] is not None
+            }
+            for task, row in first.items()
+        }
+        report.bars(groups, out.with_name(f"{out.stem}_{rule}.png"))
     print(f"wrote {out}")
 
 
 def reproduce(task: str, backend: str, seed: int, run_dir: Path) -> dict[str, Any]:
-    """One seed: the command's wall time and memory, and every policy on the evaluation episodes."""
+    """One run: the command's wall time and memory, and every policy on the evaluation episodes."""
     cost = run_dir / "cost.json"
     if not cost.exists():
         script = Path(__file__).with_name("steer.py")
@@ -73,10 +91,11 @@ def reproduce(task: str, backend: str, seed: int, run_dir: Path) -> dict[str, An
     }
     if phases.env.task.strong_script is not None:
         figures["strong_script"] = phases.evaluation("strong_script")
-    print(pipeline.results_table(list(figures.values())), flush=True)
+    print(f"{task}, seed {seed}\n{pipeline.results_table(list(figures.values()))}\n", flush=True)
     summary = json.loads((run_dir / "summary.json").read_text())
-    kept = ("train_episodes", "env_steps", "diverged", "wall_s")
-    return {"seed": seed, **json.loads(cost.read_text()), **{name: summary[name] for name in kept}, **figures}
+    kept = ("demo_success", "train_episodes", "env_steps", "diverged", "wall_s")
+    kept_figures = {name: summary[name] for name in kept}
+    return {"task": task, "seed": seed, **json.loads(cost.read_text()), **kept_figures, **figures}
 
 
 if __name__ == "__main__":

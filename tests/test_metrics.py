@@ -65,6 +65,7 @@ def make_worlds(success, lenient, diverged):
         data=jnp.arange(5.0),
         context=jnp.full(5, 10.0),
         fields={},
+        variant=jnp.array([0, 1, 0, 1, 1]),
         obs=jnp.zeros((5, 1)),
         privileged=jnp.zeros((5, 0)),
         steps=jnp.arange(10, 60, 10),

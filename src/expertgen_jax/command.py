@@ -11,7 +11,9 @@ from typing import NoReturn, TypeVar
 import jax
 import tyro
 
+from expertgen_jax import tasks
 from expertgen_jax.errors import UserError
+from expertgen_jax.pipeline import Settings, with_preset
 
 T = TypeVar("T")
 
@@ -22,11 +24,14 @@ def run(settings: type[T], main: Callable[[T], None]) -> None:
     Exit code 0 when the job is done; 2 with one line on stderr for a mistake that the user can mend; 1 with one line
     where the machine is at fault (files, memory); 130 when interrupted.
     """
-    args = tyro.cli(settings, config=(tyro.conf.ConsolidateSubcommandArgs,))
+    config = (tyro.conf.ConsolidateSubcommandArgs,)
+    args = tyro.cli(settings, config=config)
     enable_compilation_cache()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax comments on every left-over of an interrupted save
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
+        if isinstance(args, Settings) and (preset := tasks.load(args.task).preset):
+            args = tyro.cli(settings, default=with_preset(settings(), preset), config=config)
         main(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,15 +2,17 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from expertgen_jax import rollout
+from expertgen_jax import task as task_lib
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic
-from expertgen_jax.rollout import Env
+from expertgen_jax.rollout import Env, Frame, World
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,10 @@ class DemoConfig:
     """Start as training does; without, at the task's nominal start (the paper's ablation on x-y noise)."""
     train_on_failures: bool = False
     """Clone failed episodes as well."""
+    source: Literal["script", "disassembly"] = "script"
+    """The task's script, or taking the work apart and playing that backwards."""
+    bias: float = 1.0
+    """Of disassembly: how far beside the path to go, in units of the task's own bias."""
 
 
 class DemoSet(NamedTuple):
@@ -48,8 +54,10 @@ def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, 
         if task.nominal_reset is None:
             raise UserError(f"--demo.no-start-noise: task '{task.name}' defines no nominal_reset")
         env = env.replace(task=dataclasses.replace(task, reset=task.nominal_reset))
-    policy = rollout.policy_from_script(task.script)
-    worlds, frames = rollout.record(env, policy, None, key, config.episodes)
+    if config.source == "disassembly":
+        worlds, frames = backwards(env, key, config)
+    else:
+        worlds, frames = rollout.record(env, rollout.policy_from_script(task.script), None, key, config.episodes)
     keep = ~np.asarray(worlds.diverged)
     active = np.asarray(frames.active)[keep]
     demos = DemoSet(
@@ -59,6 +67,43 @@ def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, 
         success=np.asarray(worlds.success)[keep],
     )
     return demos, int((~keep).sum())
+
+
+def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame]:
+    """Takes the work apart in simulation and retraces each path backwards from where it ended.
+
+    Returns:
+      Final worlds and frames of the retracing, as `rollout.record` does.
+
+    Raises:
+      UserError: the task does not say how.
+    """
+    task = env.task
+    if task.disassembly is None:
+        raise UserError(f"--demo.source disassembly: task '{task.name}' defines no disassembly")
+    how, bias = task.disassembly, config.bias
+
+    def never(data: Any, context: Any) -> jax.Array:
+        return jnp.bool_(False)
+
+    apart_task = dataclasses.replace(task, reset=how.reset, success=never, lenient=None, horizon=how.steps)
+    apart, frames = rollout.record(
+        env.replace(task=apart_task), rollout.policy_from_script(how.script), None, key, config.episodes
+    )
+
+    def begin(world: World, path: jax.Array, key: jax.Array) -> tuple[World, Any]:
+        world = world.replace(steps=jnp.int32(0), obs=task_lib.observe(task, world.data, world.context))
+        return world, (path[::-1] + bias * how.bias(key), jnp.int32(0))
+
+    def retrace(params: Any, memory: Any, world: World, key: jax.Array) -> tuple[Any, jax.Array]:
+        path, step = memory
+        goal = path[jnp.minimum(step, len(path) - 1)]
+        return (path, step + 1), how.retrace(world.data, goal)[None]
+
+    keys = jax.random.split(jax.random.fold_in(key, 1), config.episodes)
+    worlds, memories = jax.vmap(begin)(apart, frames.qpos, keys)
+    policy = rollout.Policy(1, lambda key: (), retrace)
+    return jax.jit(lambda *args: rollout.record_from(env, policy, None, *args))(worlds, memories, keys)
 
 
 def chunk_starts(demos: DemoSet, chunk: int, with_failures: bool) -> np.ndarray:

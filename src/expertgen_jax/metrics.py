@@ -26,9 +26,9 @@ def summarize(env: Env, worlds: World) -> dict[str, Any]:
     """The figures of finished episodes `worlds: [n]`, as plain numbers.
 
     Returns:
-      `success` and `success_lenient` (rates), their `ci95` intervals, `episodes`, `diverged` (count), `median_steps` of
-      the successes, and `final_pose`: for each of the task's final pose figures its `QUANTILES` over the successes
-      (SI).
+      `success` and `success_lenient` (rates), their `ci95` intervals, `success_of_variants` (by name, those that
+      occurred), `episodes`, `diverged` (count), `median_steps` of the successes, and `final_pose`: for each of the
+      task's final pose figures its `QUANTILES` over the successes (SI).
     """
     success, lenient = np.asarray(worlds.success), np.asarray(worlds.lenient | worlds.success)
     episodes = len(success)
@@ -40,6 +40,11 @@ def summarize(env: Env, worlds: World) -> dict[str, Any]:
         "ci95": wilson(int(success.sum()), episodes),
         "success_lenient": float(lenient.mean()) if env.task.lenient else None,
         "ci95_lenient": wilson(int(lenient.sum()), episodes) if env.task.lenient else None,
+        "success_of_variants": {
+            variant: float(success[np.asarray(worlds.variant) == i].mean())
+            for i, variant in enumerate(env.task.variants)
+            if (np.asarray(worlds.variant) == i).any()
+        },
         "episodes": episodes,
         "diverged": int(np.asarray(worlds.diverged).sum()),
         "median_steps": float(np.median(np.asarray(worlds.steps)[success])) if success.any() else None,

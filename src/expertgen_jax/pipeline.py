@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -218,9 +218,8 @@ class Phases:
         try:
             for name in ("prior", "expert"):
                 policy, params = self.policy(name, prior, expert)
-                frames = jax.device_get(
-                    rollout.record(env, policy, params, jax.random.key(SELECTION_SEED), episodes)[1]
-                )
+                key = jax.random.key(SELECTION_SEED)
+                worlds, frames = jax.device_get(rollout.record(env, policy, params, key, episodes))
                 until = frames.active.sum(1) + 10  # and half a second of the final pose
                 panels[name] = [
                     video.render(
@@ -229,6 +228,7 @@ class Phases:
                         frames.mocap_pos[i][:end],
                         frames.mocap_quat[i][:end],
                         env.task.camera,
+                        {field: values[i] for field, values in worlds.fields.items()},
                     )
                     for i, end in enumerate(until)
                 ]
@@ -345,6 +345,22 @@ def settings_from(default: Any, stored: dict[str, Any]) -> Any:
     if values.get("demos") is not None:
         values["demos"] = Path(values["demos"])
     return dataclasses.replace(default, **values)
+
+
+def with_preset(settings: Any, preset: Mapping[str, Any]) -> Any:
+    """The settings dataclass with the fields of a (nested) `preset` replaced.
+
+    Raises:
+      UserError: the preset names a field that does not exist.
+    """
+    values = {
+        name: with_preset(getattr(settings, name, None), value) if isinstance(value, Mapping) else value
+        for name, value in preset.items()
+    }
+    try:
+        return dataclasses.replace(settings, **values)
+    except TypeError as error:
+        raise UserError(f"the task's preset: {error}") from error
 
 
 def results_table(evaluations: Sequence[dict[str, Any]]) -> str:

@@ -101,6 +101,35 @@ def _series(rows: Sequence[Row], phase: str, *keys: str) -> list[list[float]]:
     return [[float(row[key]) for row in chosen] for key in keys]
 
 
+def bars(groups: Mapping[str, Mapping[str, tuple[float, float, float]]], path: str | os.PathLike[str]) -> None:
+    """Draws success a task, one bar a policy, as a PNG; the file appears whole or not at all.
+
+    Args:
+      groups: `{task: {policy: (success, low, high)}}` in [0, 1], with the bounds of an interval.
+      path: of the PNG.
+    """
+    policies = list(dict.fromkeys(policy for group in groups.values() for policy in group))
+    figure = Figure(figsize=(max(6.0, 1.1 * len(groups)), 4.2), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(policies)
+    colours = (*_REFERENCE_COLOURS[:2], _EXPERT, _TRAIN)
+    for i, policy in enumerate(policies):
+        found = [(x, group[policy]) for x, group in enumerate(groups.values()) if policy in group]
+        success = [value for _, (value, _, _) in found]
+        errors = [[v - low for _, (v, low, _) in found], [high - v for _, (v, _, high) in found]]
+        places = [x + (i - (len(policies) - 1) / 2) * width for x, _ in found]
+        axes.bar(places, success, width, yerr=errors, label=policy, color=colours[i % 4], error_kw={"linewidth": 0.8})
+    axes.set_xticks(range(len(groups)), list(groups), rotation=30, ha="right")
+    axes.set(ylabel="success", ylim=(0, 1.02))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=len(policies), frameon=False)
+    with atomic(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """An aligned plain-text table: the first column to the left, the others to the right, a rule below the head.
 

@@ -83,6 +83,7 @@ class World(struct.PyTreeNode):
       data: physics state.
       context: the task's per-episode constants.
       fields: model fields of this world, see `physics.Model.fields`.
+      variant: which of the task's variants this is.
       obs: `[obs_size]`; privileged: `[privileged_size]`.
       steps: control steps done.
       held: control steps for which strict success has held without a break.
@@ -94,6 +95,7 @@ class World(struct.PyTreeNode):
     data: Any
     context: Any
     fields: dict[str, jax.Array]
+    variant: jax.Array
     obs: jax.Array
     privileged: jax.Array
     steps: jax.Array
@@ -139,6 +141,7 @@ def reset(env: Env, key: jax.Array) -> World:
         data=data,
         context=start.context,
         fields=fields,
+        variant=jnp.int32(start.variant),
         obs=task_lib.observe(task, data, start.context),
         privileged=task_lib.privileged(task, data, start.context),
         steps=jnp.int32(0),
@@ -218,16 +221,22 @@ def record(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) ->
       The final worlds `[count]`, and frames `[count, time, ...]` with `time >= horizon`, a multiple of the chunk.
     """
     keys = _episode_keys(key, count)
-    carry = jax.vmap(lambda k: _start(env, policy, k))(keys)
+    return record_from(env, policy, params, *jax.vmap(lambda k: _start(env, policy, k))(keys), keys)
+
+
+def record_from(
+    env: Env, policy: Policy, params: Any, worlds: World, memories: Any, keys: jax.Array
+) -> tuple[World, Frame]:
+    """Like `record`, from given worlds, memories of the policy and keys, `[count]` each."""
 
     def decide(carry: tuple[World, Any], _: None) -> tuple[tuple[World, Any], Frame]:
         worlds, memories, frames = jax.vmap(lambda w, m, k: _decide(env, policy, params, w, m, k))(*carry, keys)
         return (worlds, memories), frames
 
     decisions = -(-env.task.horizon // policy.chunk)
-    (worlds, _), frames = jax.lax.scan(decide, carry, None, length=decisions)
+    (worlds, _), frames = jax.lax.scan(decide, (worlds, memories), None, length=decisions)
     return worlds, jax.tree.map(
-        lambda x: jnp.moveaxis(x, 0, 1).reshape(count, decisions * policy.chunk, *x.shape[3:]), frames
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(len(keys), decisions * policy.chunk, *x.shape[3:]), frames
     )
 
 

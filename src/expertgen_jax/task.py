@@ -13,8 +13,8 @@ Context = Any
 
 
 class Start(NamedTuple):
-    """How an episode starts: what `physics.init` takes, the episode's context, and its own model fields (friction,
-    sizes, masses, gains, ...; see `physics.Model.fields`)."""
+    """How an episode starts: what `physics.init` takes, the episode's context, its own model fields (friction, sizes,
+    masses, gains, ...; see `physics.Model.fields`), and which of the task's variants it is."""
 
     qpos: jax.Array
     context: Context
@@ -22,6 +22,7 @@ class Start(NamedTuple):
     mocap_pos: jax.Array | None = None
     mocap_quat: jax.Array | None = None
     fields: Mapping[str, jax.Array] = {}
+    variant: jax.Array | int = 0
 
 
 class Script(NamedTuple):
@@ -34,6 +35,24 @@ class Script(NamedTuple):
 
     init: Callable[[jax.Array], Any]
     act: Callable[[Any, Any, Context, jax.Array], tuple[Any, jax.Array]]
+
+
+class Disassembly(NamedTuple):
+    """Taking finished work apart, and retracing a path (Tang et al. 2024, section IV-A).
+
+    Attributes:
+      steps: control steps that it takes.
+      reset: like `Task.reset`, with the work finished.
+      script: takes it apart and moves away; its memory is drawn at the start.
+      retrace: `(data, qpos [nq]) -> action`, tracks a path that was recorded.
+      bias: `key -> [nq]`, how far beside the path an imperfect demonstrator goes, constant over an episode.
+    """
+
+    steps: int
+    reset: Callable[..., Start]
+    script: Script
+    retrace: Callable[[Any, jax.Array], jax.Array]
+    bias: Callable[[jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,11 +77,14 @@ class Task:
       script: the imperfect demonstrator.
       sizes: a pytree of numbers that `reset` turns into model fields and context. They are data of the compiled
         programs and not code: tasks that differ in nothing else share them.
+      variants: names of the kinds of episodes, for which success is told apart too.
       nominal_reset: like `reset` without the spread of starting positions, for the ablation on start noise.
       strong_script: a better one, to compare with.
+      disassembly: how to take the finished work apart, for demonstrations that are made backwards.
       lenient: `(data, context) -> bool`, latched over an episode; for comparison with published figures only.
       privileged: `(data, context) -> array [n]`, what the critic sees besides the observation.
       final_pose: `(data, context) -> {name: scalar}` (SI), whose quantiles over final states tell how it succeeded.
+      preset: settings that this task needs other than the defaults, as `{"steer": {"episodes": 20000}}`.
       hold: control steps for which `success` must hold.
       camera: `(lookat [3], distance, azimuth, elevation)` of the video (m, degrees).
     """
@@ -79,11 +101,14 @@ class Task:
     success: Callable[[Any, Context], jax.Array]
     script: Script
     sizes: Any = None
+    variants: tuple[str, ...] = ()
     nominal_reset: Callable[..., Start] | None = None
     strong_script: Script | None = None
+    disassembly: Disassembly | None = None
     lenient: Callable[[Any, Context], jax.Array] | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None
     final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None
+    preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     hold: int = 5
     camera: tuple[tuple[float, float, float], float, float, float] = ((0.0, 0.0, 0.03), 0.3, 135.0, -25.0)
 

@@ -38,6 +38,7 @@ def render(
     mocap_pos: ArrayLike,
     mocap_quat: ArrayLike,
     camera: Camera,
+    fields: Mapping[str, ArrayLike] | None = None,
     width: int = 320,
     height: int = 240,
 ) -> np.ndarray:
@@ -46,6 +47,7 @@ def render(
     Args:
       mj: the model.
       qpos, mocap_pos, mocap_quat: `[T, nq]`, `[T, nmocap, 3]` (m), `[T, nmocap, 4]`.
+      fields: model fields that replace the compiled ones, see `physics.Model.fields`.
       camera: see `Camera`; the vertical field of view is `FIELD_OF_VIEW`.
       width, height: of a frame (pixels).
 
@@ -62,6 +64,8 @@ def render(
         if np.shape(values) != state.shape:
             raise ValueError(f"{name} has shape {np.shape(values)}, expected {state.shape}")
         state[...] = values
+    for name, values in (fields or {}).items():
+        worlds.expand(name)[...] = values
     eye, rays, to_key = _camera_rays(camera, width, height)
     frames = np.empty((count, height * width, 3), np.uint8)
     block = max(1, _RAYS_PER_BLOCK // (height * width))

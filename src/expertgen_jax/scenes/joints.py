@@ -47,9 +47,9 @@ class Joint:
 
     @property
     def yaw_tolerance(self) -> float:
-        """How far the plug can turn in the socket, with a tenth to spare for soft contact; pi if it is round."""
+        """How far the plug can turn in the socket, with a tenth to spare for soft contact; infinite if round."""
         length = {"pin": 0.0, "collar": 0.0, "fork": self.length, "rail": self.width}[self.kind]
-        return float(1.1 * np.arctan(2 * self.play / length)) if length else float(np.pi)
+        return float(1.1 * np.arctan(2 * self.play / length)) if length else float("inf")
 
     @property
     def lateral_tolerance(self) -> tuple[float, float]:

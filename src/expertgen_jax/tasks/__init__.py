@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import sys
 import traceback
@@ -11,10 +12,16 @@ from typing import Any
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.task import Task
-from expertgen_jax.tasks import insertion
+from expertgen_jax.tasks import assembly, insertion
 from expertgen_jax.tasks.check import check_task
 
-TASKS: dict[str, Callable[[], Task]] = {"peg": insertion.peg}
+TASKS: dict[str, Callable[[], Task]] = {
+    "peg": insertion.peg,
+    "peg_flat": insertion.peg_flat,
+    "peg_tight": insertion.peg_tight,
+    **{name: functools.partial(assembly.shape, name) for name in assembly.SHAPES},
+    "assembly": assembly.assembly,
+}
 
 
 def load(name: str) -> Task:
