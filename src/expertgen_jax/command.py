@@ -30,7 +30,7 @@ def run(settings: type[T], main: Callable[[T], None]) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax comments on every left-over of an interrupted save
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        if isinstance(args, Settings) and (preset := tasks.load(args.task).preset):
+        if isinstance(args, Settings) and (preset := tasks.load(args.task, args.randomization).preset):
             args = tyro.cli(settings, default=with_preset(settings(), preset), config=config)
         main(args)
     except UserError as error:

@@ -26,6 +26,7 @@ from expertgen_jax.rollout import Env
 from expertgen_jax.runlog import Progress, Run, as_json, check_settings, open_run, provenance, read_settings
 from expertgen_jax.steering import Expert, SteerConfig, Steering
 from expertgen_jax.task import Task
+from expertgen_jax.tasks.randomization import Name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Settings:
     """Of all randomness in the run."""
     num_seeds: int = 1
     """Steering runs side by side from the same prior; the best expert of all is kept."""
+    randomization: Name = "off"
+    """Domain randomisation: friction, stiffness, mass, play, errors in what is seen and in how it is held."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Engine: MJX-JAX, MJX-Warp, MuJoCo's C engine on all cores; auto is mjx on an accelerator and else native."""
     demos: Path | None = None
@@ -291,7 +294,7 @@ def open_phases(
     """
     if settings.task.endswith(".py"):
         settings = dataclasses.replace(settings, task=str(Path(settings.task).resolve()))
-    task = tasks.load(settings.task)
+    task = tasks.load(settings.task, settings.randomization)
     check(settings, task.horizon)
     backend = physics.resolve(settings.physics)
     env = _make_env(task, backend, settings)
@@ -319,7 +322,7 @@ def reopen_phases(run_dir: Path, backend: str | None = None) -> Phases:
         raise UserError(f"--run-dir {run_dir}: config.json is not of this version ({error})") from error
     if stored["task_digest"] != _digest(settings.task):
         raise UserError(f"--run-dir {run_dir}: {settings.task} has changed since; start afresh with --overwrite")
-    env = _make_env(tasks.load(settings.task), backend or settings.physics, settings)
+    env = _make_env(tasks.load(settings.task, settings.randomization), backend or settings.physics, settings)
     return Phases(Run(run_dir, stored), settings, env)
 
 

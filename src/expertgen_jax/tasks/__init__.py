@@ -14,8 +14,9 @@ from expertgen_jax.errors import UserError
 from expertgen_jax.task import Task
 from expertgen_jax.tasks import assembly, insertion
 from expertgen_jax.tasks.check import check_task
+from expertgen_jax.tasks.randomization import Name
 
-TASKS: dict[str, Callable[[], Task]] = {
+TASKS: dict[str, Callable[..., Task]] = {
     "peg": insertion.peg,
     "peg_flat": insertion.peg_flat,
     "peg_tight": insertion.peg_tight,
@@ -24,7 +25,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def load(name: str) -> Task:
+def load(name: str, randomization: Name = "off") -> Task:
     """The task of that name, or, where `name` ends in `.py`, the one that the file's functions make.
 
     A task file defines at module level what `Task` lists, under the same names; `name` defaults to the file's.
@@ -33,11 +34,13 @@ def load(name: str) -> Task:
       UserError: no such task or file, or the file breaks the contract (see `check_task`).
     """
     if name.endswith(".py"):
+        if randomization != "off":
+            raise UserError(f"--randomization {randomization}: a task file draws model fields in its own `reset`")
         return _load_file(Path(name))
     if name not in TASKS:
         near = difflib.get_close_matches(name, TASKS, n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
-    return TASKS[name]()
+    return TASKS[name](randomization)
 
 
 def _load_file(path: Path) -> Task:

@@ -40,8 +40,10 @@ MISJUDGED = {
     "collar_on_post": 0.007,
     "bracket_on_post": 0.010,
     "cap_on_post": 0.012,
+    "clip_on_plate": 0.0015,
+    "clevis_on_bar": 0.0020,
 }
-"""How far off (m) the demonstrator believes sockets to be whose round edges forgive more than 0.8 mm."""
+"""How far off (m) the demonstrator believes sockets to be that forgive more than the 0.8 mm of the others."""
 PLUG_LENGTH = 0.060
 """From the hand's origin to the tip (m)."""
 STARTS = Starts(socket_yaw=float(np.deg2rad(10.0)), yaw_error=float(np.deg2rad(5.0)))

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from expertgen_jax import control, scenes
+from expertgen_jax import control, physics, scenes
 from expertgen_jax.task import Disassembly, Script, Start, Task
-from expertgen_jax.tasks.randomization import RANDOMIZATIONS, Randomization
+from expertgen_jax.tasks.randomization import RANDOMIZATIONS, Name, Randomization
 from expertgen_jax.tasks.randomization import draw as draw_fields
 
 STEP_SIZES = np.array([0.004] * 3 + [0.06] * 3, np.float32)
@@ -89,26 +89,26 @@ class Context(NamedTuple):
     yaw_error: jax.Array
 
 
-def peg() -> Task:
+def peg(randomization: Name = "off") -> Task:
     """Square peg, 20 mm wide and 20 mm deep, 0.25 mm play a side, no chamfer."""
-    return square("peg", half_width=0.010, play=0.00025, depth=0.020)
+    return square("peg", 0.010, 0.00025, 0.020, randomization)
 
 
-def peg_flat() -> Task:
+def peg_flat(randomization: Name = "off") -> Task:
     """Square peg, 6.9 mm wide and 48 mm deep, 0.35 mm play: the pin of `pin_in_block` without its round tip."""
-    return square("peg_flat", half_width=0.00345, play=0.00035, depth=0.0478)
+    return square("peg_flat", 0.00345, 0.00035, 0.0478, randomization)
 
 
-def peg_tight() -> Task:
+def peg_tight(randomization: Name = "off") -> Task:
     """Square peg, 8 mm wide and 25 mm deep, with Factory's clearance: 0.114 mm on the width."""
-    return square("peg_tight", half_width=0.003993, play=0.000057, depth=0.025)
+    return square("peg_tight", 0.003993, 0.000057, 0.025, randomization)
 
 
-def square(name: str, half_width: float, play: float, depth: float, plug_length: float | None = None) -> Task:
-    """A square peg and a square hole (m); the plug reaches `plug_length` below the hand, by default 20 mm + depth."""
-    length = depth + 0.020 if plug_length is None else plug_length
+def square(name: str, half_width: float, play: float, depth: float, randomization: Name) -> Task:
+    """A square peg and a square hole (m)."""
+    length = depth + 0.020  # from the hand's origin to the tip
 
-    def scene() -> mujoco.MjSpec:
+    def scene(play: float = play) -> mujoco.MjSpec:
         spec = scenes.empty_scene()
         plug = scenes.add_hand(spec).add_body(name="plug", pos=[0, 0, -length], gravcomp=1)
         box = dict(type=mujoco.mjtGeom.mjGEOM_BOX, size=[half_width, half_width, length / 2], pos=[0, 0, length / 2])
@@ -126,7 +126,19 @@ def square(name: str, half_width: float, play: float, depth: float, plug_length:
         misjudged=0.0008,
         shape=np.zeros(0),
     )
-    return insertion(name, scene, [fit], {}, Starts(), OBSERVATION)
+    fields: dict[str, np.ndarray] = {}
+    if randomization != "off":
+        fields = physics.variants([scene().compile(), scene(2 * play).compile()])
+    return insertion(
+        name,
+        scene,
+        [fit],
+        {field: rows[:1] for field, rows in fields.items()},
+        Starts(),
+        OBSERVATION,
+        {field: rows[1:] - rows[:1] for field, rows in fields.items()},
+        RANDOMIZATIONS[randomization],
+    )
 
 
 def insertion(
@@ -250,7 +262,7 @@ def insertion(
         control=lambda data, action: control.move_target(data, action, STEP_SIZES, LEADS),
         success=success,
         nominal_reset=lambda key, sizes: reset(key, sizes, lateral=0.0),
-        script=line_search(observe, -reach, turn=0.03 if starts.yaw_error else 0.0),
+        script=line_search(observe, -reach, turn=starts.yaw_error),
         disassembly=Disassembly(UP + ASIDE, assembled, pull_out(starts), to_pose, beside),
         strong_script=None if starts.yaw_error else spiral_search(observe, -reach),
         lenient=lenient,
@@ -297,6 +309,8 @@ def beside(key: jax.Array) -> jax.Array:
 # --- demonstrators ----------------------------------------------------------------------------------------------
 
 ALIGN, DESCEND, SEARCH = 0, 1, 2
+SWING = 6
+"""Control steps to swing to and fro."""
 
 _Observe = Callable[[Any, Context], Mapping[str, jax.Array]]
 
@@ -304,7 +318,7 @@ _Observe = Callable[[Any, Context], Mapping[str, jax.Array]]
 class _Memory(NamedTuple):
     phase: jax.Array
     bias: jax.Array  # [3], believed place of the socket beside the observed one, in units of `Fit.misjudged`
-    direction: jax.Array  # [3], unit vector of the line to search along (see `line_search`)
+    direction: jax.Array  # of the line to search along (rad)
     steps: jax.Array  # control steps in this phase
 
 
@@ -321,11 +335,13 @@ def line_search(observe: _Observe, plug_length: float, noise: float = 0.1, turn:
       observe: the task's.
       plug_length: from the hand's origin to the tip (m).
       noise: standard deviation of the noise on its actions.
-      turn: search in yaw too, this far (rad) where it would search 1 mm aside.
+      turn: how far it swings to and fro in yaw meanwhile (rad); it then probes at half the speed.
     """
+    speed = 0.00025 if turn else 0.0005  # m a control step
 
     def offset(memory: _Memory, context: Context) -> jax.Array:
-        return memory.direction * memory.steps * 0.0005 * jnp.array([1.0, 1.0, 1000 * turn])
+        along = speed * memory.steps * jnp.array([jnp.cos(memory.direction), jnp.sin(memory.direction)])
+        return jnp.append(along, turn * jnp.sin(memory.steps * 2 * jnp.pi / SWING))
 
     return _search_script(observe, plug_length, offset, noise, reach=0.003, turn=turn, misjudging=True)
 
@@ -352,18 +368,15 @@ def _search_script(
     misjudging: bool,
 ) -> Script:
     """Align, descend, search by `offset` around the believed socket until `reach` away, start again."""
-    spread = jnp.array([1.0, 1.0, 1.0 if turn else 0.0])  # of directions
-    scale = jnp.array([1.0, 1.0, 1000 * turn or 1.0])  # yaw to millimetres
 
     def aim(key: jax.Array) -> jax.Array:
-        direction = spread * jax.random.normal(key, (3,))
-        return direction / jnp.linalg.norm(direction)
+        return jax.random.uniform(key, maxval=2 * jnp.pi)
 
     def init(key: jax.Array) -> _Memory:
         bias_key, direction_key = jax.random.split(key)
         return _Memory(
             phase=jnp.int32(ALIGN),
-            bias=misjudging * spread * scale * jax.random.normal(bias_key, (3,)),
+            bias=misjudging * jnp.array([1.0, 1.0, turn * 300]) * jax.random.normal(bias_key, (3,)),
             direction=aim(direction_key),
             steps=jnp.int32(0),
         )
@@ -382,7 +395,7 @@ def _search_script(
         phase, away = memory.phase, offset(memory, context)
         phase = jnp.where((memory.phase == ALIGN) & aligned, DESCEND, phase)
         phase = jnp.where((memory.phase == DESCEND) & stuck, SEARCH, phase)
-        phase = jnp.where((memory.phase == SEARCH) & (jnp.linalg.norm(away / scale) > reach), ALIGN, phase)
+        phase = jnp.where((memory.phase == SEARCH) & (jnp.linalg.norm(away[:2]) > reach), ALIGN, phase)
         phase = jnp.where(inserted, DESCEND, phase)
         again = (memory.phase == SEARCH) & (phase == ALIGN)
         memory = memory._replace(
