@@ -107,7 +107,7 @@ def test_plugs_pressed_sideways_stay_out_of_the_walls(press, backend):
     paths = press(backend, names, starts, ctrl)
     for i, name in enumerate(names):
         depth = deepest(name, paths[i])
-        assert depth.max() < 0.5 * SHAPES[name].play, f"{name}: it never goes through"
+        assert depth.max() < 0.0005, f"{name}: the first impact may sink in for a substep, never through"
         assert np.quantile(depth[SETTLED:], 0.95) < 0.1 * SHAPES[name].play, f"{name}: {1e3 * depth[SETTLED:].max()} mm"
         assert np.ptp(paths[i, :, 2]) < 0.002, f"{name} must not escape upwards"
         assert depth[-20:].max() > 0, f"{name} must still be pressed on, else the test proves nothing"
