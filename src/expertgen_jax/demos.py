@@ -81,6 +81,8 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
     task = env.task
     if task.disassembly is None:
         raise UserError(f"--demo.source disassembly: task '{task.name}' defines no disassembly")
+    if not config.start_noise:
+        raise UserError("--demo.no-start-noise: disassembly ends where it ends; use --demo.source script")
     how, bias = task.disassembly, config.bias
 
     def never(data: Any, context: Any) -> jax.Array:

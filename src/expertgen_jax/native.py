@@ -66,7 +66,7 @@ def call(mj: mujoco.MjModel, fields: dict[str, jax.Array], data: Any, nstep: int
     operands = [getattr(data, name) for name in STATE] + [fields[name] for name in names]
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes(mj).values()]
     _register()
-    # Large arrays first go to the engine and come back; `vmap` adds leading axes to all of them alike.
+    # `vmap` gives all operands the same leading axes, so that the handler sees every world at once, as one batch.
     out = jax.ffi.ffi_call(_TARGET, results, vmap_method="broadcast_all")(
         *(jnp.asarray(x, jnp.float32) for x in operands), program=np.int64(_number(program))
     )

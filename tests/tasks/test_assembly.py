@@ -12,7 +12,7 @@ from conftest import BACKENDS
 from expertgen_jax import demos, physics, rollout
 from expertgen_jax.tasks import assembly
 from expertgen_jax.tasks.assembly import PLUG_LENGTH, SHAPES
-from expertgen_jax.tasks.insertion import Context
+from expertgen_jax.tasks.fit import Context
 
 NAMES = list(SHAPES)
 SUBSTEPS, SETTLED = 200, 100

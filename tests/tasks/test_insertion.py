@@ -11,7 +11,7 @@ from conftest import BACKENDS, CONTROL_STEPS, press_program
 
 from expertgen_jax import physics, rollout
 from expertgen_jax import task as task_lib
-from expertgen_jax.tasks.insertion import CLEARANCE_ABOVE, Context, Starts
+from expertgen_jax.tasks.fit import CLEARANCE_ABOVE, Context, Starts
 
 HALF_WIDTH, PLAY, DEPTH, LENGTH = 0.010, 0.00025, 0.020, 0.040
 HOLE = HALF_WIDTH + PLAY

@@ -46,16 +46,10 @@ class Joint:
     length: float = 0.0
 
     @property
-    def yaw_tolerance(self) -> float:
-        """How far the plug can turn in the socket, with a tenth to spare for soft contact; infinite if round."""
+    def yaw_play(self) -> float:
+        """How far the plug can turn to either side in the socket; infinite if round."""
         length = {"pin": 0.0, "collar": 0.0, "fork": self.length, "rail": self.width}[self.kind]
-        return float(1.1 * np.arctan(2 * self.play / length)) if length else float("inf")
-
-    @property
-    def lateral_tolerance(self) -> tuple[float, float]:
-        """Strict success along x and y: inside the clearance, with a tenth to spare, and at most 2.5 mm."""
-        inside = min(1.1 * self.play, 0.0025)
-        return inside, 0.0025 if self.kind == "fork" else inside  # nothing holds a fork along its bar
+        return float(np.arctan(2 * self.play / length)) if length else float("inf")
 
 
 _Geom = tuple[list[float], list[float]]

@@ -12,14 +12,14 @@ from typing import Any
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.task import Task
-from expertgen_jax.tasks import assembly, insertion
+from expertgen_jax.tasks import assembly, pegs
 from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.randomization import Name
 
 TASKS: dict[str, Callable[..., Task]] = {
-    "peg": insertion.peg,
-    "peg_flat": insertion.peg_flat,
-    "peg_tight": insertion.peg_tight,
+    "peg": pegs.peg,
+    "peg_flat": pegs.peg_flat,
+    "peg_tight": pegs.peg_tight,
     **{name: functools.partial(assembly.shape, name) for name in assembly.SHAPES},
     "assembly": assembly.assembly,
 }
@@ -36,14 +36,17 @@ def load(name: str, randomization: Name = "off") -> Task:
     if name.endswith(".py"):
         if randomization != "off":
             raise UserError(f"--randomization {randomization}: a task file draws model fields in its own `reset`")
-        return _load_file(Path(name))
+        path = Path(name)
+        return _load_file(path, path.stat().st_mtime_ns if path.exists() else 0)
     if name not in TASKS:
         near = difflib.get_close_matches(name, TASKS, n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
     return TASKS[name](randomization)
 
 
-def _load_file(path: Path) -> Task:
+@functools.lru_cache(maxsize=8)
+def _load_file(path: Path, changed: int) -> Task:
+    """Loads and checks a file once, until it is `changed` again (ns): checking takes seconds."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.exists() or spec is None or spec.loader is None:
         raise UserError(f"--task {path}: no such file")

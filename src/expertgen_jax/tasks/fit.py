@@ -1,0 +1,78 @@
+"""How a plug fits its socket: what the rules, the starts and the demonstrators of an insertion know of it."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+CLEARANCE_ABOVE = 0.010
+"""Height of the plug at the start above the place where it is free (m)."""
+LATERAL_LIMIT = 0.0025
+"""Largest lateral error of strict success (m), however loose the joint."""
+SLACK = 1.1
+"""Strict success allows for soft contact: so many times the clearance."""
+
+
+class Fit(NamedTuple):
+    """What the rules and scripts of a task know of a joint (m, rad); in `Task.sizes` with a leading axis of variants.
+
+    Attributes:
+      play: clearance on each side.
+      depth: travel over which plug and socket embrace each other.
+      lift: height of the tip above its assembled place at which the plug is free.
+      lateral_tolerance: `[2]`, of strict success along the socket's axes.
+      yaw_tolerance: of strict success.
+      misjudged: standard deviation of the imperfect demonstrator's belief about the socket, constant over an episode.
+      shape: `[n]`, what an observation tells of the joint.
+    """
+
+    play: Any
+    depth: Any
+    lift: Any
+    lateral_tolerance: Any
+    yaw_tolerance: Any
+    misjudged: Any
+    shape: Any
+
+
+def lateral_tolerance(play: float) -> float:
+    """Of strict success (m), where the socket holds the plug with this play: inside the clearance."""
+    return min(SLACK * play, LATERAL_LIMIT)
+
+
+def widened(fit: Fit, factor: jax.Array) -> Fit:
+    """The same joint with its play multiplied."""
+    free = fit.lateral_tolerance >= LATERAL_LIMIT
+    lateral = jnp.where(free, LATERAL_LIMIT, jnp.minimum(fit.lateral_tolerance * factor, LATERAL_LIMIT))
+    return fit._replace(play=fit.play * factor, lateral_tolerance=lateral, yaw_tolerance=fit.yaw_tolerance * factor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Starts:
+    """Ranges of an episode's start (m, rad).
+
+    Attributes:
+      socket: it stands within this distance of the origin, along x and y.
+      socket_yaw: it is turned by 0 to this.
+      lateral: the plug starts within this distance of the socket's axis, along x and y.
+      angle: the plug starts turned from the upright socket by up to this about each axis.
+      hole_error: the socket is seen off by up to this along x and y, constant over an episode.
+      yaw_error: it is seen turned by up to this, constant over an episode.
+    """
+
+    socket: float = 0.050
+    socket_yaw: float = 0.0
+    lateral: float = 0.020
+    angle: float = float(np.deg2rad(5.0))
+    hole_error: float = 0.002
+    yaw_error: float = 0.0
+
+
+class Context(NamedTuple):
+    """Constants of an episode: the joint, and how far off the socket is seen along x, y, z (m) and in yaw (rad)."""
+
+    fit: Fit
+    hole_error: jax.Array
+    yaw_error: jax.Array
