@@ -1,5 +1,6 @@
 """Each command once in a small setting, and what it says to mistakes."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -137,6 +138,15 @@ def test_settings_are_checked(change, said):
         stored[name] = stored[name] | value if isinstance(value, dict) else value
     with pytest.raises(UserError, match=said):
         pipeline.check(pipeline.settings_from(settings, stored), horizon=120)
+
+
+def test_a_preset_changes_its_fields_only():
+    changed = pipeline.with_preset(pipeline.Settings(), tasks.load("block_on_rail").preset)
+    plain = pipeline.Settings()
+    assert changed.steer.noise_mode == "row" and changed.steer.updates == 8
+    assert dataclasses.replace(changed, steer=plain.steer) == plain
+    with pytest.raises(UserError, match="nonsense"):
+        pipeline.with_preset(plain, {"steer": {"nonsense": 1}})
 
 
 def test_settings_survive_json():

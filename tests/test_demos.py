@@ -12,7 +12,7 @@ from expertgen_jax import demos as demos_lib
 from expertgen_jax import rollout
 from expertgen_jax.demos import DemoConfig, DemoSet
 from expertgen_jax.errors import UserError
-from expertgen_jax.task import Script, Start, Task
+from expertgen_jax.task import Disassembly, Script, Start, Task
 
 
 def make_demos(lengths=(5, 3, 4), success=(True, False, True)):
@@ -199,6 +199,34 @@ def test_demonstrations_hold_what_was_seen_until_each_episode_ended():
         assert (np.diff(x) > 0).all()
         assert (x[1:] <= 0.1).all()  # the episode ends with the step that succeeds
         assert success == (x[-1] + 0.02 > 0.1) or abs(x[-1] - 0.09) < 0.01
+
+
+def test_disassembly_is_refused_where_the_task_does_not_say_how():
+    config = DemoConfig(episodes=3, source="disassembly")
+    with pytest.raises(UserError, match=r"cart.*disassembly"):
+        demos_lib.demonstrate(rollout.make_env(cart(), "native"), jax.random.key(0), config)
+
+
+def test_disassembly_goes_back_the_way_it_came():
+    """Pulled leftwards from x = 0.11, the cart retraces its path, and succeeds again beyond 0.1."""
+    at = lambda key: Start(qpos=jnp.array([0.11]), context=jnp.float32(0.11))  # noqa: E731
+    apart = Disassembly(
+        steps=20,
+        reset=at,
+        script=Script(lambda key: (), lambda memory, data, start, key: (memory, data.qpos - 0.02)),
+        retrace=lambda data, goal: goal,
+        bias=lambda key: jnp.array([-0.5]),
+    )
+    task = dataclasses.replace(
+        cart(), disassembly=apart, control=lambda data, action: 60.0 * (action - data.qpos), horizon=60
+    )
+    env, key = rollout.make_env(task, "native"), jax.random.key(0)
+    exact, _ = demos_lib.demonstrate(env, key, DemoConfig(episodes=3, source="disassembly", bias=0.0))
+    assert exact.success.all()
+    assert (exact.obs[:, 0] < 0.1).all() and exact.obs[0, 0] < 0.08, "it starts where it was taken to"
+    beside, _ = demos_lib.demonstrate(env, key, DemoConfig(episodes=3, source="disassembly", bias=0.1))
+    assert not beside.success.any(), "the whole path is 0.05 m beside"
+    np.testing.assert_allclose(beside.actions[:4] - exact.actions[:4], -0.05, atol=1e-6)
 
 
 def test_start_noise_is_left_out_only_where_the_task_says_how():

@@ -49,6 +49,7 @@ def test_no_episodes_say_nothing():
 
 def make_env(lenient=True, final_pose=True):
     task = SimpleNamespace(
+        variants=("round", "square", "unseen"),
         lenient=(lambda data, context: True) if lenient else None,
         final_pose=(lambda data, context: {"depth": data, "error": context - data}) if final_pose else None,
     )
@@ -80,6 +81,7 @@ def test_summary_of_mixed_episodes():
     summary = metrics.summarize(make_env(), make_worlds("01101", "01010", "10000"))
     assert summary["success"] == pytest.approx(0.6)
     assert summary["ci95"] == metrics.wilson(3, 5)
+    assert summary["success_of_variants"] == pytest.approx({"round": 0.5, "square": 2 / 3})
     assert summary["success_lenient"] == pytest.approx(0.8)  # a strict success is a lenient one, seen or not
     assert summary["ci95_lenient"] == metrics.wilson(4, 5)
     assert summary["episodes"] == 5

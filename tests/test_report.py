@@ -75,6 +75,15 @@ def test_a_failed_drawing_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_bars_stand_for_success(tmp_path, drawn) -> None:
+    groups = {"peg": {"prior": (0.3, 0.2, 0.4), "expert": (1.0, 0.9, 1.0)}, "rail": {"expert": (0.5, 0.4, 0.6)}}
+    report.bars(groups, tmp_path / "bars.png")
+    assert imageio.imread(tmp_path / "bars.png").shape[1] > 600
+    (axes,) = drawn[0].axes
+    assert sorted(round(bar.get_height(), 3) for bar in axes.patches) == [0.3, 0.5, 1.0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["peg", "rail"]
+
+
 def test_table_aligns_columns() -> None:
     rows = [
         {"policy": "script", "strict": "31.2 %", "interval": "28.4-34.1 %"},

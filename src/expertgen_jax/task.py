@@ -108,7 +108,7 @@ class Task:
     lenient: Callable[[Any, Context], jax.Array] | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None
     final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None
-    preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    preset: Mapping[str, Any] | None = None
     hold: int = 5
     camera: tuple[tuple[float, float, float], float, float, float] = ((0.0, 0.0, 0.03), 0.3, 135.0, -25.0)
 

@@ -150,7 +150,7 @@ def insertion(
         observation=observation,
         sizes=sizes,
         variants=variants,
-        preset=preset or {},
+        preset=preset,
         reset=reset,
         observe=lambda data, context: {name: x for name, x in observe(data, context).items() if name in observation},
         control=lambda data, action: control.move_target(data, action, scripts.STEP_SIZES, LEADS),
