@@ -72,6 +72,13 @@ def check_task(task: Task) -> None:
     for name in ("script", "strong_script"):
         if getattr(task, name) is not None:
             _check_script(task, name, getattr(task, name), data, context, key)
+    if task.disassembly is not None:
+        how = task.disassembly
+        _call(task, "disassembly.reset", how.reset, key, *sizes)
+        _check_script(task, "disassembly.script", how.script, data, context, key)
+        retraced = _call(task, "disassembly.retrace", how.retrace, data, data.qpos)
+        _expect(task, "disassembly.retrace", retraced, (task.action_size,))
+        _expect(task, "disassembly.bias", _call(task, "disassembly.bias", how.bias, key), (mj.nq,))
     _check_traceable(env, key)
 
 

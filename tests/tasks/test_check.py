@@ -1,0 +1,65 @@
+"""What a broken task is told."""
+
+import dataclasses
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from expertgen_jax import tasks
+from expertgen_jax.errors import UserError
+from expertgen_jax.task import Script, Start
+from expertgen_jax.tasks.check import check_task
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "push_puck.py"
+
+
+@pytest.fixture(scope="module")
+def task():
+    return tasks.load(str(EXAMPLE))
+
+
+def raising(*_):
+    raise ZeroDivisionError("no goal")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"observe": lambda data, context: {"finger": jnp.zeros(2)}}, "observe returned no entry 'goal'"),
+        ({"observe": raising}, "observe raised ZeroDivisionError: no goal"),
+        ({"control": lambda data, action: jnp.zeros(3)}, r"control has shape \(3,\), expected \(2,\)"),
+        ({"control": lambda data, action: jnp.full(2, jnp.nan)}, "control holds NaN"),
+        ({"success": lambda data, context: jnp.float32(1)}, "success has dtype float32, expected bool"),
+        ({"success": lambda data, context: jnp.zeros(2, bool)}, r"success has shape \(2,\), expected \(\)"),
+        ({"reset": lambda key: jnp.zeros(4)}, "reset returned .*, expected a Start"),
+        ({"reset": lambda key: Start(jnp.zeros(3), {})}, r"reset\(\).qpos has shape \(3,\), expected \(4,\)"),
+        ({"reset": lambda key: Start(jnp.zeros(4), {}, fields={"geom_colour": 1})}, "'geom_colour', which is no field"),
+        ({"reset": lambda key: Start(jnp.zeros(4), {}, fields={"body_mass": jnp.ones(2)})}, r"expected \(3,\)"),
+        ({"script": Script(lambda key: (), lambda m, d, c, k: jnp.zeros(2))}, "must return"),
+        ({"script": Script(lambda key: (), lambda m, d, c, k: (m, jnp.zeros(5)))}, r"script.act action has shape"),
+        ({"script": Script(lambda key: (), lambda m, d, c, k: (1, jnp.zeros(2)))}, "changed the memory"),
+        ({"horizon": 0}, "horizon is 0"),
+        ({"control_dt": 0.012}, "not a multiple of the timestep"),
+        ({"scene": lambda: None}, "scene returned NoneType"),
+        ({"final_pose": lambda data, context: {"distance": np.zeros(2)}}, r"final_pose\(\)\['distance'\] has shape"),
+    ],
+)
+def test_the_function_and_the_mistake_are_named(task, change, said):
+    with pytest.raises(UserError, match=said) as caught:
+        check_task(dataclasses.replace(task, **change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_branch_on_an_array_is_found(task):
+    def success(data, context):
+        return jnp.bool_(True) if data.qpos[0] > 0 else jnp.bool_(False)
+
+    with pytest.raises(UserError, match="under jit"):
+        check_task(dataclasses.replace(task, success=success))
+
+
+@pytest.mark.parametrize("name", ["peg", "block_on_rail", "assembly"])
+def test_tasks_of_the_package_keep_the_contract(name):
+    check_task(tasks.load(name, "default"))
