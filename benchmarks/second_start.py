@@ -8,7 +8,6 @@ iteration is logged. The first start fills the compilation cache; the second one
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -53,7 +52,7 @@ def main(args: SecondStart) -> None:
 def seconds_to_iteration(call: list[str], run: Path) -> float:
     """Starts the command and kills it once it has saved an iteration that was not there before."""
     before, start = _iterations(run), time.monotonic()
-    child = subprocess.Popen(call, stderr=subprocess.DEVNULL, env=os.environ)
+    child = subprocess.Popen(call, stderr=subprocess.DEVNULL)
     seconds = None
     while child.poll() is None:
         time.sleep(0.02)
