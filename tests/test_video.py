@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from expertgen_jax import video
-from expertgen_jax.tasks import insertion
+from expertgen_jax.tasks import pegs
 
 WIDTH, HEIGHT = 96, 64
 CAMERA: video.Camera = ((0.1, 0.2, 0.3), 1.0, 135.0, -30.0)
@@ -92,7 +92,7 @@ def test_each_frame_shows_its_own_state_across_blocks(monkeypatch: pytest.Monkey
 
 
 def test_the_peg_task_shows_plug_hand_table_and_shadow() -> None:
-    task = insertion.peg()
+    task = pegs.peg()
     mj = task.scene().compile()
     qpos = np.zeros((2, mj.nq))
     qpos[:, 2] = [0.075, 0.04]

@@ -40,8 +40,11 @@ def run(settings: type[T], main: Callable[[T], None]) -> None:
         fail(f"{error}; the same command goes on from what was saved")
     except (KeyboardInterrupt, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):  # it may strike in a callback
-            print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-            sys.exit(130)
+            print("\ninterrupted; the same command goes on from here", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(
+                130
+            )  # a program on the device may still call the C engine, which the interpreter's end would break
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         fail("out of memory: take fewer worlds, episodes or a smaller buffer")

@@ -231,7 +231,7 @@ class Phases:
                         frames.mocap_pos[i][:end],
                         frames.mocap_quat[i][:end],
                         env.task.camera,
-                        {field: values[i] for field, values in worlds.fields.items()},
+                        fields={field: values[i] for field, values in worlds.fields.items()},
                     )
                     for i, end in enumerate(until)
                 ]

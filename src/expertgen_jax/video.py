@@ -38,18 +38,18 @@ def render(
     mocap_pos: ArrayLike,
     mocap_quat: ArrayLike,
     camera: Camera,
-    fields: Mapping[str, ArrayLike] | None = None,
     width: int = 320,
     height: int = 240,
+    fields: Mapping[str, ArrayLike] | None = None,
 ) -> np.ndarray:
     """Draws the geoms of groups 0 to 2, one picture a state.
 
     Args:
       mj: the model.
       qpos, mocap_pos, mocap_quat: `[T, nq]`, `[T, nmocap, 3]` (m), `[T, nmocap, 4]`.
-      fields: model fields that replace the compiled ones, see `physics.Model.fields`.
       camera: see `Camera`; the vertical field of view is `FIELD_OF_VIEW`.
       width, height: of a frame (pixels).
+      fields: model fields that replace the compiled ones, see `physics.Model.fields`.
 
     Returns:
       `[T, height, width, 3] uint8`.
