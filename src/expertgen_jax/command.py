@@ -2,11 +2,12 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import tyro
@@ -24,6 +25,7 @@ def run(settings: type[T], main: Callable[[T], None]) -> None:
     Exit code 0 when the job is done; 2 with one line on stderr for a mistake that the user can mend; 1 with one line
     where the machine is at fault (files, memory); 130 when interrupted.
     """
+    signal.signal(signal.SIGINT, interrupt)
     config = (tyro.conf.ConsolidateSubcommandArgs,)
     args = tyro.cli(settings, config=config)
     enable_compilation_cache()
@@ -38,16 +40,20 @@ def run(settings: type[T], main: Callable[[T], None]) -> None:
         sys.exit(2)
     except OSError as error:
         fail(f"{error}; the same command goes on from what was saved")
-    except (KeyboardInterrupt, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):  # it may strike in a callback
-            print("\ninterrupted; the same command goes on from here", file=sys.stderr, flush=True)
-            sys.stdout.flush()
-            os._exit(
-                130
-            )  # a program on the device may still call the C engine, which the interpreter's end would break
+    except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         fail("out of memory: take fewer worlds, episodes or a smaller buffer")
+
+
+def interrupt(*_: Any) -> NoReturn:
+    """Ends the process at once, as a kill would, which loses nothing that was saved.
+
+    An exception would be lost where it strikes in a weak reference's callback, of which tracing has many; and a program
+    that still runs on the device calls the C engine, which needs the interpreter.
+    """
+    print("\ninterrupted; the same command goes on from here", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def fail(problem: str) -> NoReturn:
