@@ -22,7 +22,7 @@ from expertgen_jax import command, physics, pipeline, report
 from expertgen_jax.runlog import provenance, write_json
 from expertgen_jax.tasks.assembly import SHAPES
 
-TASKS = {"peg": ("peg",), "assembly": (*SHAPES, "peg_flat", "peg_tight", "assembly")}
+TASKS = {"peg": ("peg",), "assembly": (*SHAPES, "peg_flat", "peg_tight", "gear_on_shaft", "assembly")}
 """Of each experiment."""
 
 
@@ -36,6 +36,8 @@ class Reproduce:
     """Training seeds; the evaluation episodes are always the same."""
     tasks: tuple[str, ...] = ()
     """Some of the experiment's tasks; all of them by default."""
+    episodes: int | None = None
+    """Budget: training episodes of each run; each task's own by default."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Engine to train on."""
     runs: Path = Path("runs")
@@ -48,10 +50,12 @@ def main(args: Reproduce) -> None:
     backend = physics.resolve(args.physics)
     out = args.out or Path("results") / f"{args.experiment}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
+    budget = [] if args.episodes is None else ["--steer.episodes", str(args.episodes)]
     rows = []
     for task in args.tasks or TASKS[args.experiment]:
         for seed in args.seeds:
-            rows.append(reproduce(task, backend, seed, args.runs / f"{task}-{backend}-{seed}"))
+            run_dir = args.runs / f"{task}-{backend}-{seed}"
+            rows.append(reproduce(task, seed, ["--physics", backend, *budget], run_dir))
             write_json(out, {"experiment": args.experiment, "physics": backend, **provenance(), "runs": rows})
     first = {row["task"]: row for row in reversed(rows)}
     for rule, interval in (("success", "ci95"), ("success_lenient", "ci95_lenient")):
@@ -67,12 +71,12 @@ def main(args: Reproduce) -> None:
     print(f"wrote {out}")
 
 
-def reproduce(task: str, backend: str, seed: int, run_dir: Path) -> dict[str, Any]:
+def reproduce(task: str, seed: int, options: list[str], run_dir: Path) -> dict[str, Any]:
     """One run: the command's wall time and memory, and every policy on the evaluation episodes."""
     cost = run_dir / "cost.json"
     if not cost.exists():
         script = Path(__file__).with_name("steer.py")
-        flags = ["--task", task, "--physics", backend, "--seed", str(seed), "--run-dir", str(run_dir)]
+        flags = ["--task", task, "--seed", str(seed), "--run-dir", str(run_dir), *options]
         fresh, start = not run_dir.exists(), time.monotonic()
         child = subprocess.Popen([sys.executable, str(script), *flags])
         _, status, usage = os.wait4(child.pid, 0)

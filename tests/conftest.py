@@ -59,6 +59,6 @@ def press_program(env: rollout.Env) -> Callable[[np.ndarray, np.ndarray], Path]:
 
 
 @pytest.fixture(scope="session")
-def press(envs) -> Callable[[str], Callable[[np.ndarray, np.ndarray], Path]]:
-    """`press_program` of the peg by back end, cached."""
-    return functools.cache(lambda backend: press_program(envs("peg", backend)))
+def press(envs) -> Callable[..., Callable[[np.ndarray, np.ndarray], Path]]:
+    """`press_program` by back end and task (the peg), cached."""
+    return functools.cache(lambda backend, task="peg": press_program(envs(task, backend)))

@@ -69,6 +69,9 @@ def make_worlds(success, lenient, diverged):
         variant=jnp.array([0, 1, 0, 1, 1]),
         obs=jnp.zeros((5, 1)),
         privileged=jnp.zeros((5, 0)),
+        delays=jnp.zeros((5, 2), int),
+        unseen=jnp.zeros((5, 0, 1)),
+        unsent=jnp.zeros((5, 0, 1)),
         steps=jnp.arange(10, 60, 10),
         held=jnp.zeros(5, int),
         success=flags(success),
@@ -81,7 +84,12 @@ def test_summary_of_mixed_episodes():
     summary = metrics.summarize(make_env(), make_worlds("01101", "01010", "10000"))
     assert summary["success"] == pytest.approx(0.6)
     assert summary["ci95"] == metrics.wilson(3, 5)
-    assert summary["success_of_variants"] == pytest.approx({"round": 0.5, "square": 2 / 3})
+    assert {name: (x["success"], x["episodes"]) for name, x in summary["variants"].items()} == {
+        "round": (0.5, 2),
+        "square": (pytest.approx(2 / 3), 3),
+    }
+    assert summary["variants"]["square"]["ci95"] == metrics.wilson(2, 3)
+    assert summary["variants"]["square"]["ci95_lenient"] == metrics.wilson(3, 3)
     assert summary["success_lenient"] == pytest.approx(0.8)  # a strict success is a lenient one, seen or not
     assert summary["ci95_lenient"] == metrics.wilson(4, 5)
     assert summary["episodes"] == 5

@@ -1,5 +1,7 @@
 """Episodes of a toy task: a bead on a rail that must reach a goal."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -191,3 +193,23 @@ def test_record_shows_what_run_does(native):
         end, _ = replay(start, frames.action[i])
         np.testing.assert_array_equal(end.data.qpos, worlds.data.qpos[i])
         assert end.steps == worlds.steps[i]
+
+
+@pytest.mark.parametrize(("late_obs", "late_action"), [(0, 0), (2, 0), (0, 1), (1, 2)])
+def test_delayed_worlds_see_and_do_later_what_others_do_now(late_obs, late_action):
+    def reset(key):
+        x = jnp.zeros(1)
+        return Start(qpos=x, ctrl=x, context={"goal": jnp.array([0.2])}, delays=jnp.array([late_obs, late_action]))
+
+    env = rollout.make_env(dataclasses.replace(TOY, reset=reset, max_delay=2), "native")
+    prompt = rollout.make_env(dataclasses.replace(TOY, reset=lambda key: reset(key)._replace(delays=(0, 0))), "native")
+    key, actions = jax.random.key(0), np.float32([0.9, -0.3, 0.8, -0.6, 0.2, 0.4])[:, None]
+    late, late_frames = rollout.advance(env, rollout.reset(env, key), actions[:3])
+    late, more = rollout.advance(env, late, actions[3:])  # a line goes on over the end of a chunk
+    obs = np.concatenate([late_frames.obs, more.obs, late.obs[None]])[:, 0]
+
+    done = np.concatenate([np.zeros((late_action, 1), np.float32), actions])[:6]
+    same, frames = rollout.advance(prompt, rollout.reset(prompt, key), done)
+    np.testing.assert_array_equal(late.data.qpos, same.data.qpos)
+    seen = np.append(frames.obs[:, 0], same.obs[0])
+    np.testing.assert_array_equal(obs, np.concatenate([np.repeat(seen[:1], late_obs), seen])[:7])

@@ -94,7 +94,8 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
     )
 
     def begin(world: World, path: jax.Array, key: jax.Array) -> tuple[World, Any]:
-        world = world.replace(steps=jnp.int32(0), obs=task_lib.observe(task, world.data, world.context))
+        obs = task_lib.observe(task, world.data, world.context)
+        world = world.replace(steps=jnp.int32(0), obs=obs, unseen=jnp.tile(obs, (task.max_delay, 1)))
         return world, (path[::-1] + bias * how.bias(key), jnp.int32(0))
 
     def retrace(params: Any, memory: Any, world: World, key: jax.Array) -> tuple[Any, jax.Array]:

@@ -26,30 +26,37 @@ def summarize(env: Env, worlds: World) -> dict[str, Any]:
     """The figures of finished episodes `worlds: [n]`, as plain numbers.
 
     Returns:
-      `success` and `success_lenient` (rates), their `ci95` intervals, `success_of_variants` (by name, those that
-      occurred), `episodes`, `diverged` (count), `median_steps` of the successes, and `final_pose`: for each of the
-      task's final pose figures its `QUANTILES` over the successes (SI).
+      `success` and `success_lenient` (rates; None if the task has no lenient rule), their intervals `ci95` and
+      `ci95_lenient`, `episodes`, `variants` (the same five of each variant that occurred, by name), `diverged` (count),
+      `median_steps` of the successes, and `final_pose`: for each of the task's final pose figures its `QUANTILES` over
+      the successes (SI).
     """
-    success, lenient = np.asarray(worlds.success), np.asarray(worlds.lenient | worlds.success)
-    episodes = len(success)
+    success, variant = np.asarray(worlds.success), np.asarray(worlds.variant)
+    lenient = np.asarray(worlds.lenient) | success if env.task.lenient else None
     pose: Mapping[str, jax.Array] = {}
     if env.task.final_pose is not None and success.any():
         pose = jax.vmap(env.task.final_pose)(worlds.data, worlds.context)
     return {
-        "success": float(success.mean()),
-        "ci95": wilson(int(success.sum()), episodes),
-        "success_lenient": float(lenient.mean()) if env.task.lenient else None,
-        "ci95_lenient": wilson(int(lenient.sum()), episodes) if env.task.lenient else None,
-        "success_of_variants": {
-            variant: float(success[np.asarray(worlds.variant) == i].mean())
-            for i, variant in enumerate(env.task.variants)
-            if (np.asarray(worlds.variant) == i).any()
+        **_rates(success, lenient),
+        "variants": {
+            name: _rates(success[variant == i], None if lenient is None else lenient[variant == i])
+            for i, name in enumerate(env.task.variants)
+            if (variant == i).any()
         },
-        "episodes": episodes,
         "diverged": int(np.asarray(worlds.diverged).sum()),
         "median_steps": float(np.median(np.asarray(worlds.steps)[success])) if success.any() else None,
         "final_pose": {
             name: [float(q) for q in np.quantile(np.asarray(values)[success], QUANTILES)]
             for name, values in pose.items()
         },
+    }
+
+
+def _rates(success: np.ndarray, lenient: np.ndarray | None) -> dict[str, Any]:
+    return {
+        "success": float(success.mean()),
+        "ci95": wilson(int(success.sum()), len(success)),
+        "success_lenient": None if lenient is None else float(lenient.mean()),
+        "ci95_lenient": None if lenient is None else wilson(int(lenient.sum()), len(success)),
+        "episodes": len(success),
     }

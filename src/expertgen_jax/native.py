@@ -53,7 +53,7 @@ def shapes(mj: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
 
 
 def call(mj: mujoco.MjModel, fields: dict[str, jax.Array], data: Any, nstep: int) -> Data:
-    """Advances a world by `nstep` substeps; with 0 it only computes what derives from the positions.
+    """Advances a world by `nstep` substeps; with 0 it computes what derives from the state.
 
     Args:
       mj: the model.
@@ -101,6 +101,8 @@ class _Worlds:
         self.batch = mujoco_batch.Batch(mj, count)
         self.inputs = [self.batch.bind(name) for name in STATE] + [self.batch.expand(name) for name in fields]
         self.outputs = [self.batch.bind(name) for name in shapes(mj)]
+        # Without sensors, what is reported derives from the positions.
+        self.stage = (mujoco.mjtStage.mjSTAGE_ACC if mj.nsensor else mujoco.mjtStage.mjSTAGE_POS).value
         self.lock = threading.Lock()
 
     def advance(self, operands: list[np.ndarray], results: list[np.ndarray], nstep: int) -> None:
@@ -110,7 +112,7 @@ class _Worlds:
             if nstep:
                 self.batch.step(nstep=nstep)
             else:
-                self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS.value)
+                self.batch.forward(stage=self.stage)
             for view, result in zip(self.outputs, results, strict=True):
                 result.reshape(view.shape)[...] = view
 

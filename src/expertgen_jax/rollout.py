@@ -84,7 +84,10 @@ class World(struct.PyTreeNode):
       context: the task's per-episode constants.
       fields: model fields of this world, see `physics.Model.fields`.
       variant: which of the task's variants this is.
-      obs: `[obs_size]`; privileged: `[privileged_size]`.
+      obs: `[obs_size]`, what a policy sees now; privileged: `[privileged_size]`.
+      delays: `[2]`, control steps by which observations, and actions, come late.
+      unseen: `[max_delay, obs_size]`, observations under way or past, the newest first.
+      unsent: `[max_delay, action_size]`, the same of actions.
       steps: control steps done.
       held: control steps for which strict success has held without a break.
       success: strict success, held for `task.hold` steps; the episode is over.
@@ -98,6 +101,9 @@ class World(struct.PyTreeNode):
     variant: jax.Array
     obs: jax.Array
     privileged: jax.Array
+    delays: jax.Array
+    unseen: jax.Array
+    unsent: jax.Array
     steps: jax.Array
     held: jax.Array
     success: jax.Array
@@ -137,13 +143,17 @@ def reset(env: Env, key: jax.Array) -> World:
         mocap_quat=start.mocap_quat,
     )
     no = jnp.bool_(False)
+    obs = task_lib.observe(task, data, start.context)
     return World(
         data=data,
         context=start.context,
         fields=fields,
         variant=jnp.int32(start.variant),
-        obs=task_lib.observe(task, data, start.context),
+        obs=obs,
         privileged=task_lib.privileged(task, data, start.context),
+        delays=jnp.asarray(start.delays, jnp.int32),
+        unseen=jnp.tile(obs, (task.max_delay, 1)),
+        unsent=jnp.zeros((task.max_delay, task.action_size)),
         steps=jnp.int32(0),
         held=jnp.int32(0),
         success=no,
@@ -160,14 +170,19 @@ def advance(env: Env, world: World, actions: jax.Array) -> tuple[World, Frame]:
     def control_step(world: World, action: jax.Array) -> tuple[World, Frame]:
         over = done(env, world)
         data, context = world.data, world.context
-        frame = Frame(task_lib.observe(task, data, context), action, data.qpos, data.mocap_pos, data.mocap_quat, ~over)
+        frame = Frame(world.obs, action, data.qpos, data.mocap_pos, data.mocap_quat, ~over)
+        action, unsent = _delay(action, world.unsent, world.delays[1])
         new = physics.step(model, data, task.control(data, action), env.nstep)
         bad = physics.diverged(new)
         new = physics.where(over | bad, data, new)
         held = jnp.where(task.success(new, context), world.held + 1, 0)
         lenient = jnp.bool_(False) if task.lenient is None else task.lenient(new, context)
+        obs, unseen = _delay(task_lib.observe(task, new, context), world.unseen, world.delays[0])
         return world.replace(
             data=new,
+            obs=jnp.where(over, world.obs, obs),
+            unseen=unseen,
+            unsent=unsent,
             steps=jnp.where(over, world.steps, world.steps + 1),
             held=jnp.where(over, world.held, held),
             success=world.success | (~over & ~bad & (held >= task.hold)),
@@ -176,10 +191,13 @@ def advance(env: Env, world: World, actions: jax.Array) -> tuple[World, Frame]:
         ), frame
 
     world, frames = jax.lax.scan(control_step, world, actions)
-    return world.replace(
-        obs=task_lib.observe(task, world.data, world.context),
-        privileged=task_lib.privileged(task, world.data, world.context),
-    ), frames
+    return world.replace(privileged=task_lib.privileged(task, world.data, world.context)), frames
+
+
+def _delay(newest: jax.Array, line: jax.Array, delay: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What arrives when `newest: [n]` joins a `line: [max_delay, n]`, newest first; and the line after that."""
+    line = jnp.concatenate([newest[None], line])
+    return line[delay], line[:-1]
 
 
 def reset_done(env: Env, worlds: World, key: jax.Array) -> World:

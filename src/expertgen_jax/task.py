@@ -14,7 +14,8 @@ Context = Any
 
 class Start(NamedTuple):
     """How an episode starts: what `physics.init` takes, the episode's context, its own model fields (friction, sizes,
-    masses, gains, ...; see `physics.Model.fields`), and which of the task's variants it is."""
+    masses, gains, ...; see `physics.Model.fields`), which of the task's variants it is, and by how many control steps
+    observations and actions come late (whole numbers up to `Task.max_delay`)."""
 
     qpos: jax.Array
     context: Context
@@ -23,6 +24,7 @@ class Start(NamedTuple):
     mocap_quat: jax.Array | None = None
     fields: Mapping[str, jax.Array] = {}
     variant: jax.Array | int = 0
+    delays: jax.Array | tuple[int, int] = (0, 0)
 
 
 class Script(NamedTuple):
@@ -86,6 +88,7 @@ class Task:
       final_pose: `(data, context) -> {name: scalar}` (SI), whose quantiles over final states tell how it succeeded.
       preset: settings that this task needs other than the defaults, as `{"steer": {"episodes": 20000}}`.
       hold: control steps for which `success` must hold.
+      max_delay: the longest delay that `reset` draws (control steps).
       camera: `(lookat [3], distance, azimuth, elevation)` of the video (m, degrees).
     """
 
@@ -110,6 +113,7 @@ class Task:
     final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None
     preset: Mapping[str, Any] | None = None
     hold: int = 5
+    max_delay: int = 0
     camera: tuple[tuple[float, float, float], float, float, float] = ((0.0, 0.0, 0.03), 0.3, 135.0, -25.0)
 
 

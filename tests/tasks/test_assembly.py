@@ -113,12 +113,6 @@ def pressed(press):
     return paths
 
 
-BOXES_IN_MJX = (("mjx", "fork"), ("mjx", "rail"))
-FLICKERS = pytest.mark.xfail(
-    strict=True, reason="MJX loses contacts between boxes for a substep: 17 to 24 % of the play, where 10 % are allowed"
-)
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_plugs_pressed_sideways_never_go_through(pressed, backend, name):
@@ -127,16 +121,8 @@ def test_plugs_pressed_sideways_never_go_through(pressed, backend, name):
         assert np.ptp(path[:, 2]) < 0.002, "it must not escape upwards"
 
 
-@pytest.mark.parametrize(
-    ("backend", "name"),
-    [
-        pytest.param(
-            backend, name, marks=FLICKERS if backend == "mjx" and SHAPES[name].kind in ("fork", "rail") else ()
-        )
-        for backend in BACKENDS
-        for name in NAMES
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_plugs_pressed_sideways_rest_on_the_walls(pressed, backend, name):
     depths = [deepest(name, path[SETTLED:]) for path in pressed(backend)[name]]
     assert all(depth[-20:].max() > 0 for depth in depths), "they must still be pressed on, or this proves nothing"

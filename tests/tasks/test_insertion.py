@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,33 +27,56 @@ def env(envs):
 
 # --- honest contact ---------------------------------------------------------------------------------------------
 
-CORNERS = np.array(list(itertools.product((-1, 1), (-1, 1), (0, 1)))) * [HALF_WIDTH, HALF_WIDTH, -LENGTH]
-EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if np.count_nonzero(CORNERS[a] != CORNERS[b]) == 1]
+
+class Square(NamedTuple):
+    """Sizes of a square peg (m)."""
+
+    half_width: float
+    play: float
+    depth: float
+
+    @property
+    def length(self):
+        return self.depth + 0.020
+
+    @property
+    def corners(self):
+        box = [self.half_width, self.half_width, -self.length]
+        return np.array(list(itertools.product((-1, 1), (-1, 1), (0, 1)))) * box
 
 
-def corners(path):
-    return path.xpos[..., None, :] + np.einsum("...ij,kj->...ki", path.xmat, CORNERS)
+PEGS = {
+    "peg": Square(HALF_WIDTH, PLAY, DEPTH),
+    "peg_flat": Square(0.00345, 0.00035, 0.0478),
+    "peg_tight": Square(0.003993, 0.000057, 0.025),
+}
+CUBE = np.array(list(itertools.product((-1, 1), (-1, 1), (0, 1))))
+EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if np.count_nonzero(CUBE[a] != CUBE[b]) == 1]
 
 
-def sunk_into_walls(path):
+def corners(peg, path):
+    return path.xpos[..., None, :] + np.einsum("...ij,kj->...ki", path.xmat, peg.corners)
+
+
+def sunk_into_walls(peg, path):
     """How far the part of the plug below the block's top reaches past the hole's walls (m), by geometry alone.
 
     That part is convex, so its farthest points are corners of the plug, or where the plug's edges cross the top.
     """
-    points = corners(path)
-    reach = [np.where(points[..., k, 2] < DEPTH, np.abs(points[..., k, :2]).max(-1), 0.0) for k in range(8)]
+    points = corners(peg, path)
+    reach = [np.where(points[..., k, 2] < peg.depth, np.abs(points[..., k, :2]).max(-1), 0.0) for k in range(8)]
     for a, b in EDGES:
         low, high = points[..., a, :], points[..., b, :]
         rise = high[..., 2] - low[..., 2]
-        share = (DEPTH - low[..., 2]) / np.where(rise == 0, 1.0, rise)
+        share = (peg.depth - low[..., 2]) / np.where(rise == 0, 1.0, rise)
         crossing = low + share[..., None] * (high - low)
         crosses = (rise != 0) & (share >= 0) & (share <= 1)
         reach.append(np.where(crosses, np.abs(crossing[..., :2]).max(-1), 0.0))
-    return np.max(reach, axis=0) - HOLE
+    return np.max(reach, axis=0) - peg.half_width - peg.play
 
 
-def sunk_below(path, surface):
-    return surface - corners(path)[..., 2].min(-1)
+def sunk_below(peg, path, surface):
+    return surface - corners(peg, path)[..., 2].min(-1)
 
 
 def hold(start, offset):
@@ -60,22 +84,24 @@ def hold(start, offset):
     return np.tile(np.add(start, [*offset, 0, 0, 0]), (CONTROL_STEPS, 1))
 
 
-def assert_honest(sunk):
+def assert_honest(peg, sunk):
     """`sunk: [worlds, substeps]` stays below 10 % of the play once settled, and nothing ever tunnels."""
     assert sunk.max() < 0.002, "the first impact of a command 1 m away may sink in for a substep, never through"
-    assert sunk[:, SETTLED:].max() < 0.1 * PLAY
+    assert sunk[:, SETTLED:].max() < 0.1 * peg.play
     assert sunk[:, -1].min() > -0.0001, "it must still be pressed on, else the test proves nothing"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("height", [0.0005, 0.010, 0.015])
-def test_plug_pressed_sideways_stays_out_of_the_walls(press, backend, height):
-    start = np.array([0.0, 0.0, LENGTH + height, 0.0, 0.0, 0.0])
+@pytest.mark.parametrize("share", [0.975, 0.5, 0.25])
+@pytest.mark.parametrize("name", PEGS)
+def test_plug_pressed_sideways_stays_out_of_the_walls(press, backend, name, share):
+    peg = PEGS[name]
+    start = np.array([0.0, 0.0, peg.length + (1 - share) * peg.depth, 0.0, 0.0, 0.0])
     # A command 1 m away saturates the actuator at 30 N; one 10 mm away is the most that `control` commands.
     pushes = [[d, 0, 0] for d in (1.0, -1.0, 0.01)] + [[0, d, 0] for d in (1.0, 0.01)] + [[0.01, 0.01, 0]]
-    path = press(backend)(np.tile(start, (len(pushes), 1)), [hold(start, push) for push in pushes])
-    assert_honest(sunk_into_walls(path))
-    assert path.xpos[..., 2].max() < LENGTH + DEPTH, "it must not escape upwards either"
+    path = press(backend, name)(np.tile(start, (len(pushes), 1)), [hold(start, push) for push in pushes])
+    assert_honest(peg, sunk_into_walls(peg, path))
+    assert path.xpos[..., 2].max() < peg.length + peg.depth, "it must not escape upwards either"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -83,9 +109,10 @@ def test_plug_pressed_sideways_stays_out_of_the_walls(press, backend, height):
     ("x", "surface"), [(0.03, DEPTH), (0.012, DEPTH), (0.07, 0.0), (0.0, 0.0)], ids=["block", "edge", "table", "hole"]
 )
 def test_plug_pressed_down_stays_out_of_the_surface(press, backend, x, surface):
-    start = np.array([x, 0.0, LENGTH + surface + 0.0001, 0.0, 0.0, 0.0])
+    peg = PEGS["peg"]
+    start = np.array([x, 0.0, peg.length + surface + 0.0001, 0.0, 0.0, 0.0])
     path = press(backend)(np.tile(start, (2, 1)), [hold(start, [0, 0, -1.0]), hold(start, [0, 0, -0.01])])
-    assert_honest(sunk_below(path, surface))
+    assert_honest(peg, sunk_below(peg, path, surface))
 
 
 def test_capped_contacts_change_nothing(envs, press):
@@ -131,10 +158,10 @@ def rotation(yaw, pitch, roll):
     return about(2, yaw) @ about(1, pitch) @ about(0, roll)
 
 
-def hand_pose(tip=(0.0, 0.0, 0.0), angles=(0.0, 0.0, 0.0)):
+def hand_pose(tip=(0.0, 0.0, 0.0), angles=(0.0, 0.0, 0.0), length=LENGTH):
     """`qpos` that puts the tip there: (m), (yaw, pitch, roll in degrees)."""
     angles = np.deg2rad(angles)
-    return np.concatenate([np.array(tip) + rotation(*angles) @ [0, 0, LENGTH], angles])
+    return np.concatenate([np.array(tip) + rotation(*angles) @ [0, 0, length], angles])
 
 
 def seen_beside(env, hole_error):
@@ -201,6 +228,39 @@ def test_nearly_assembled_is_no_strict_success(judge, pose):
 @pytest.mark.parametrize("pose", FAR)
 def test_elsewhere_is_no_success_of_either_kind(judge, pose):
     assert judge(FAR[pose]) == (False, False)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["peg_flat", "peg_tight"])
+def test_other_pegs_are_judged_alike(envs, backend, name):
+    env, peg = envs(name, backend), PEGS[name]
+
+    def place(x=0.0, y=0.0, height=0.0, angles=(0, 0, 0)):
+        return hand_pose((x, y, height), angles, peg.length)
+
+    cases = {
+        "assembled": (True, True, place()),
+        "at the play": (True, True, place(peg.play, -peg.play)),
+        "inside a wall": (False, True, place(1.5 * peg.play)),
+        "too shallow": (False, True, place(height=0.06 * peg.depth)),
+        "through the table": (False, True, place(height=-0.06 * peg.depth)),
+        "tilted": (False, None, place(angles=(0, 5, 0))),
+        "turned": (False, True, place(angles=(10, 0, 0))),
+        "on the block": (False, False, place(0.02, height=peg.depth)),
+        "above": (False, False, place(height=peg.depth + 0.001)),
+        "beside": (False, False, place(0.05)),
+        "upside down": (False, False, place(angles=(0, 180, 0))),
+    }
+
+    def judge(qpos):
+        data = physics.init(env.model, qpos, ctrl=qpos, mocap_pos=jnp.zeros((1, 3)))
+        context = seen_beside(env, jnp.array([0.002, -0.002, 0.0]))
+        return env.task.success(data, context), env.task.lenient(data, context)
+
+    got = jax.jit(jax.vmap(judge))(np.float32([qpos for *_, qpos in cases.values()]))
+    for what, (strict, lenient, _), strict_got, lenient_got in zip(cases, cases.values(), *got, strict=True):
+        assert bool(strict_got) == strict, f"{what}: strict"
+        assert lenient is None or bool(lenient_got) == lenient, f"{what}: lenient"
 
 
 def test_success_must_be_held(env):

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import BACKENDS
@@ -78,7 +79,22 @@ def test_a_plug_held_beside_its_place_is_not_seen_there(strong):
     seen = jax.vmap(env.task.observe)(worlds.data, worlds.context)["tip_position"]
     true = tip - worlds.data.mocap_pos[:, 0] - worlds.context.hole_error
     assert np.abs(held).max() > 0.002
+    critic = worlds.privileged[:, 3:6]  # in world axes
+    np.testing.assert_allclose(np.linalg.norm(critic, axis=1), np.linalg.norm(held, axis=1), atol=1e-5)
+    leaning = np.linalg.norm(worlds.privileged[:, 6:], axis=1)
+    assert 0.7 * RANDOMIZATIONS["strong"].held_turned < leaning.max() < 1.5 * RANDOMIZATIONS["strong"].held_turned
     np.testing.assert_allclose(np.linalg.norm(true - seen, axis=1), np.linalg.norm(held, axis=1), atol=1e-5)
+
+
+def test_delays_are_drawn_and_executed(strong):
+    env, worlds = strong
+    most = RANDOMIZATIONS["strong"].max_delay
+    for which in (0, 1):
+        assert set(worlds.delays[:, which].tolist()) == set(range(most + 1))
+    actions = jnp.tile(jnp.array([1.0, 0, 0, 0, 0, 0]), (1, 1))
+    moved = jax.jit(jax.vmap(lambda w: rollout.advance(env, w, actions)[0]))(worlds)
+    at_once = np.asarray(worlds.delays[:, 1]) == 0
+    np.testing.assert_array_equal(np.asarray(moved.data.ctrl[:, 0] != worlds.data.ctrl[:, 0]), at_once)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

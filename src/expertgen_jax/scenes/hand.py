@@ -47,3 +47,14 @@ def add_hand(spec: mujoco.MjSpec) -> mujoco.MjsBody:
             conaffinity=0,
         )
     return body
+
+
+def add_force_torque_sensor(spec: mujoco.MjSpec, site: str) -> None:
+    """Adds sensors of the force and the torque about `site` that its body feels, in the site's frame (N, N m).
+
+    In `sensordata` they are six numbers.
+    """
+    for kind in (mujoco.mjtSensor.mjSENS_FORCE, mujoco.mjtSensor.mjSENS_TORQUE):
+        spec.add_sensor(
+            name=f"{site}_{kind.name[7:].lower()}", type=kind, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=site
+        )

@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from expertgen_jax.scenes import Joint
+
 CLEARANCE_ABOVE = 0.010
 """Height of the plug at the start above the place where it is free (m)."""
 LATERAL_LIMIT = 0.0025
 """Largest lateral error of strict success (m), however loose the joint."""
 SLACK = 1.1
 """Strict success allows for soft contact: so many times the clearance."""
+_KINDS = ("pin", "collar", "fork", "rail")
 
 
 class Fit(NamedTuple):
@@ -35,6 +38,23 @@ class Fit(NamedTuple):
     yaw_tolerance: Any
     misjudged: Any
     shape: Any
+
+
+def of_joint(joint: Joint, misjudged: float) -> Fit:
+    """The fit of a joint; `shape` tells its kind and its sizes in mm."""
+    inside = lateral_tolerance(joint.play)
+    kind = [float(joint.kind == kind) for kind in _KINDS]
+    sizes = [joint.width, joint.play, joint.depth, joint.height, joint.length]
+    return Fit(
+        play=joint.play,
+        depth=joint.depth,
+        lift=joint.lift,
+        # Nothing holds a fork along its bar.
+        lateral_tolerance=np.array([inside, LATERAL_LIMIT if joint.kind == "fork" else inside]),
+        yaw_tolerance=SLACK * joint.yaw_play,
+        misjudged=misjudged,
+        shape=np.array([*kind, *(1000 * size for size in sizes)]),
+    )
 
 
 def lateral_tolerance(play: float) -> float:

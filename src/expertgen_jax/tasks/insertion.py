@@ -19,6 +19,8 @@ LEADS = np.array([0.010] * 3 + [0.12] * 3, np.float32)
 """Largest distance of the target from the hand (m, rad): at most 8 N and 2.4 N m in contact."""
 NEAR = 0.004
 """Range of the observation that resolves a clearance (m)."""
+FORCE, TORQUE = 10.0, 0.05
+"""Ranges of what is felt at the tip (N, N m)."""
 
 OBSERVATION = {
     "tip_position": "m",  # plug tip relative to the observed bottom of the socket, world axes
@@ -26,6 +28,10 @@ OBSERVATION = {
     "hand_rotation": "rad",  # yaw relative to the observed socket, pitch, roll
     "hand_velocity": "m/s, rad/s",
     "target_lead": "m, rad",  # impedance target minus hand: the force it applies, over the stiffness
+}
+CONTACT_OBSERVATION = {
+    "contact_force": "N",  # at the plug's tip in the plug's own axes, clipped to 10
+    "contact_torque": "N m",  # about the tip, clipped to 0.05: it tells on which side the plug rests
 }
 SHAPE_OBSERVATION = {
     "socket_yaw": "rad",  # as observed
@@ -49,19 +55,20 @@ def insertion(
 
     Args:
       name: the task's.
-      scene: has the bodies `hand`, `plug` on it and `socket` (mocap), and the site `tip` at the plug's origin.
+      scene: has the bodies `hand`, `plug` on it and `socket` (mocap), the site `tip` at the plug's origin, and for
+        `CONTACT_OBSERVATION` a force-torque sensor there.
       fits: of each variant.
       fields: model fields that turn the scene into each variant, `[variants, ...]`; see `physics.variants`.
       starts: ranges.
-      observation: `OBSERVATION`, perhaps with `SHAPE_OBSERVATION`.
+      observation: `OBSERVATION`, perhaps with `CONTACT_OBSERVATION` and `SHAPE_OBSERVATION`.
       per_play: by how much each of `fields` grows where the play doubles.
       randomization: what of the physics differs from episode to episode.
       variants: names.
       preset: see `Task.preset`.
     """
     mj = scene().compile()
-    tip_site, hand = mj.site("tip").id, mj.body("hand").id
-    reach = float(mj.body("plug").pos[2])
+    tip_site, hand, plug = mj.site("tip").id, mj.body("hand").id, mj.body("plug").id
+    reach = float(mj.body("plug").pos[2])  # negative
     sizes = {
         "fit": jax.tree.map(lambda *rows: np.stack(rows).astype(np.float32), *fits),
         "fields": dict(fields),
@@ -69,7 +76,7 @@ def insertion(
     }
 
     def reset(key: jax.Array, sizes: Any, lateral: float = starts.lateral) -> Start:
-        variant_key, start_key, play_key, draw_key = jax.random.split(key, 4)
+        variant_key, start_key, play_key, draw_key, delay_key = jax.random.split(key, 5)
         variant = jax.random.randint(variant_key, (), 0, len(fits))
         chosen = jax.tree.map(lambda x: x[variant], sizes)
         fit, fields = chosen["fit"], chosen["fields"]
@@ -87,7 +94,8 @@ def insertion(
         beside *= draw[jnp.array([7, 8, 10])]
         context = Context(fit, jnp.append(beside[:2], 0.0), beside[2])
         turn = jnp.array([jnp.cos(yaw / 2), 0.0, 0.0, jnp.sin(yaw / 2)])
-        return Start(qpos, context, qpos, socket[None], turn[None], fields, variant)
+        delays = jax.random.randint(delay_key, (2,), 0, randomization.max_delay + 1)
+        return Start(qpos, context, qpos, socket[None], turn[None], fields, variant, delays)
 
     def assembled(key: jax.Array, sizes: Any) -> Start:
         """Plugs stand in their sockets."""
@@ -107,6 +115,8 @@ def insertion(
             "hand_rotation": data.qpos[3:6] - seen_yaw * jnp.array([1.0, 0, 0]),
             "hand_velocity": data.qvel[:6],
             "target_lead": data.ctrl[:6] - data.qpos[:6],
+            "contact_force": jnp.clip(data.sensordata[:3], -FORCE, FORCE),
+            "contact_torque": jnp.clip(data.sensordata[3:6], -TORQUE, TORQUE),
             "socket_yaw": seen_yaw,
             "shape": context.fit.shape,
         }
@@ -139,7 +149,11 @@ def insertion(
         return (tip[2] < context.fit.lift) & (_keypoint_distance(tip, data.site_xmat[tip_site], -reach) < 0.015)
 
     def privileged(data: Any, context: Context) -> jax.Array:
-        return jnp.append(context.hole_error[:2], context.yaw_error)
+        known = [context.hole_error[:2], context.yaw_error[None]]
+        if randomization.held_beside or randomization.held_turned:
+            nominal = data.xpos[hand] + reach * data.xmat[hand][:, 2]
+            known += [data.site_xpos[tip_site] - nominal, data.xmat[plug][:, 2] - data.xmat[hand][:, 2]]
+        return jnp.concatenate(known)
 
     return Task(
         name=name,
@@ -151,6 +165,7 @@ def insertion(
         sizes=sizes,
         variants=variants,
         preset=preset,
+        max_delay=randomization.max_delay,
         reset=reset,
         observe=lambda data, context: {name: x for name, x in observe(data, context).items() if name in observation},
         control=lambda data, action: control.move_target(data, action, scripts.STEP_SIZES, LEADS),

@@ -6,7 +6,7 @@ import numpy as np
 from expertgen_jax import physics, scenes
 from expertgen_jax.task import Task
 from expertgen_jax.tasks.fit import Fit, Starts, lateral_tolerance
-from expertgen_jax.tasks.insertion import OBSERVATION, insertion
+from expertgen_jax.tasks.insertion import CONTACT_OBSERVATION, OBSERVATION, insertion
 from expertgen_jax.tasks.randomization import RANDOMIZATIONS, Name
 
 
@@ -17,16 +17,16 @@ def peg(randomization: Name = "off") -> Task:
 
 def peg_flat(randomization: Name = "off") -> Task:
     """Square peg, 6.9 mm wide and 48 mm deep, 0.35 mm play: the pin of `pin_in_block` without its round tip."""
-    return square("peg_flat", 0.00345, 0.00035, 0.0478, randomization)
+    return square("peg_flat", 0.00345, 0.00035, 0.0478, randomization, feels=True)
 
 
 def peg_tight(randomization: Name = "off") -> Task:
     """Square peg, 8 mm wide and 25 mm deep, with Factory's clearance: 0.114 mm on the width."""
-    return square("peg_tight", 0.003993, 0.000057, 0.025, randomization)
+    return square("peg_tight", 0.003993, 0.000057, 0.025, randomization, feels=True)
 
 
-def square(name: str, half_width: float, play: float, depth: float, randomization: Name) -> Task:
-    """A square peg and a square hole (m)."""
+def square(name: str, half_width: float, play: float, depth: float, randomization: Name, feels: bool = False) -> Task:
+    """A square peg and a square hole (m); what `feels` has a force-torque sensor."""
     length = depth + 0.020  # from the hand's origin to the tip
 
     def scene(play: float = play) -> mujoco.MjSpec:
@@ -35,6 +35,8 @@ def square(name: str, half_width: float, play: float, depth: float, randomizatio
         box = dict(type=mujoco.mjtGeom.mjGEOM_BOX, size=[half_width, half_width, length / 2], pos=[0, 0, length / 2])
         plug.add_geom(name="plug", mass=0.02, material="plug", contype=3, conaffinity=0, **box)
         plug.add_site(name="tip")
+        if feels:
+            scenes.add_force_torque_sensor(spec, "tip")
         scenes.add_square_hole(spec, half_width + play, depth)
         return spec
 
@@ -56,7 +58,7 @@ def square(name: str, half_width: float, play: float, depth: float, randomizatio
         [fit],
         {field: rows[:1] for field, rows in fields.items()},
         Starts(),
-        OBSERVATION,
+        OBSERVATION | CONTACT_OBSERVATION if feels else OBSERVATION,
         {field: rows[1:] - rows[:1] for field, rows in fields.items()},
         RANDOMIZATIONS[randomization],
     )

@@ -24,6 +24,7 @@ class Randomization:
       seen_beside: how far off the socket is seen, factor on the task's own range.
       held_beside: how far the plug sits beside its place in the hand along each axis, up to (m); only critics see it.
       held_turned: how far it is turned about each axis, up to (rad).
+      max_delay: observations, and actions, come late by up to so many control steps, constant over an episode.
     """
 
     friction: Range = (0.4, 0.4)
@@ -33,12 +34,13 @@ class Randomization:
     seen_beside: float = 1.0
     held_beside: float = 0.0
     held_turned: float = 0.0
+    max_delay: int = 0
 
 
 RANDOMIZATIONS: dict[str, Randomization] = {
     "off": Randomization(),
-    "default": Randomization((0.3, 0.6), (0.9, 1.1), (0.8, 1.25), (0.9, 1.2), 1.0, 0.001, 0.01),
-    "strong": Randomization((0.3, 1.0), (0.8, 1.2), (0.5, 2.0), (0.5, 1.5), 1.5, 0.003, 0.035),
+    "default": Randomization((0.3, 0.6), (0.9, 1.1), (0.8, 1.25), (0.9, 1.2), 1.0, 0.001, 0.01, 1),
+    "strong": Randomization((0.3, 1.0), (0.8, 1.2), (0.5, 2.0), (0.5, 1.5), 1.5, 0.003, 0.035, 2),
 }
 
 

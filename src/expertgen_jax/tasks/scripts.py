@@ -131,6 +131,26 @@ def _search_script(
     return Script(init, act)
 
 
+def turning(script: Script, rate: float = 0.3) -> Script:
+    """`script`, but turning in yaw all the while, one way or the other: teeth find their gaps, some of the time.
+
+    Args:
+      script: the script.
+      rate: added to its action.
+    """
+
+    def init(key: jax.Array) -> Any:
+        own_key, way_key = jax.random.split(key)
+        return script.init(own_key), rate * jax.random.rademacher(way_key, (), jnp.float32)
+
+    def act(memory: Any, data: Any, context: Context, key: jax.Array) -> tuple[Any, jax.Array]:
+        own, turn = memory
+        own, action = script.act(own, data, context, key)
+        return (own, turn), jnp.clip(action.at[3].add(turn), -1.0, 1.0)
+
+    return Script(init, act)
+
+
 def pull_out(starts: Starts) -> Script:
     """Straight up until the plug is free, then to a random pose of those where episodes start."""
 
