@@ -38,6 +38,8 @@ class Reproduce:
     """Some of the experiment's tasks; all of them by default."""
     episodes: int | None = None
     """Budget: training episodes of each run; each task's own by default."""
+    transfer_episodes: int = 1024
+    """Episodes on the other back end."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Engine to train on."""
     runs: Path = Path("runs")
@@ -55,23 +57,29 @@ def main(args: Reproduce) -> None:
     for task in args.tasks or TASKS[args.experiment]:
         for seed in args.seeds:
             run_dir = args.runs / f"{task}-{backend}-{seed}"
-            rows.append(reproduce(task, seed, ["--physics", backend, *budget], run_dir))
+            rows.append(reproduce(task, seed, ["--physics", backend, *budget], run_dir, args.transfer_episodes))
             write_json(out, {"experiment": args.experiment, "physics": backend, **provenance(), "runs": rows})
-    first = {row["task"]: row for row in reversed(rows)}
     for rule, interval in (("success", "ci95"), ("success_lenient", "ci95_lenient")):
-        groups = {
-            task: {
-                policy: (row[policy][rule], *row[policy][interval])
-                for policy in ("script", "prior", "expert")
-                if row[policy][rule] is not None
-            }
-            for task, row in first.items()
-        }
-        report.bars(groups, out.with_name(f"{out.stem}_{rule}.png"))
+        report.bars(bar_groups(rows, rule, interval), out.with_name(f"{out.stem}_{rule}.png"))
     print(f"wrote {out}")
 
 
-def reproduce(task: str, seed: int, options: list[str], run_dir: Path) -> dict[str, Any]:
+def bar_groups(rows: list[dict[str, Any]], rule: str, interval: str) -> dict[str, dict[str, Any]]:
+    """What `report.bars` takes: each task's policies, of its first seed, and the generalist's success on each shape."""
+    first = {row["task"]: row for row in reversed(rows)}
+    figures = {
+        task: {policy: first[task][policy] for policy in ("script", "prior", "expert")}
+        for task in dict.fromkeys(row["task"] for row in rows)
+    }
+    for shape, of_shape in first.get("assembly", {"expert": {"variants": {}}})["expert"]["variants"].items():
+        figures.setdefault(shape, {})["generalist"] = of_shape
+    return {
+        task: {policy: (x[rule], *x[interval]) for policy, x in policies.items() if x[rule] is not None}
+        for task, policies in figures.items()
+    }
+
+
+def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_episodes: int) -> dict[str, Any]:
     """One run: the command's wall time and memory, and every policy on the evaluation episodes."""
     cost = run_dir / "cost.json"
     if not cost.exists():
@@ -91,7 +99,7 @@ def reproduce(task: str, seed: int, options: list[str], run_dir: Path) -> dict[s
         "script": phases.evaluation("script"),
         "prior": phases.evaluation("prior", prior),
         "expert": phases.evaluation("expert", prior, expert),
-        "expert_transfer": phases.evaluation("expert", prior, expert, phases.other_backend()),
+        "expert_transfer": phases.evaluation("expert", prior, expert, phases.other_backend(), transfer_episodes),
     }
     if phases.env.task.strong_script is not None:
         figures["strong_script"] = phases.evaluation("strong_script")

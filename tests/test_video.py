@@ -92,7 +92,7 @@ def test_each_frame_shows_its_own_state_across_blocks(monkeypatch: pytest.Monkey
 
 
 def test_the_peg_task_shows_plug_hand_table_and_shadow() -> None:
-    task = pegs.peg()
+    task = pegs.peg("peg")
     mj = task.scene().compile()
     qpos = np.zeros((2, mj.nq))
     qpos[:, 2] = [0.075, 0.04]

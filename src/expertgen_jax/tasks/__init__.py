@@ -17,9 +17,7 @@ from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.randomization import Name
 
 TASKS: dict[str, Callable[..., Task]] = {
-    "peg": pegs.peg,
-    "peg_flat": pegs.peg_flat,
-    "peg_tight": pegs.peg_tight,
+    **{name: functools.partial(pegs.peg, name) for name in pegs.PEGS},
     **{name: functools.partial(assembly.shape, name) for name in assembly.SHAPES},
     "gear_on_shaft": gears.gear_on_shaft,
     "assembly": assembly.assembly,

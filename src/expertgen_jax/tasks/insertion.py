@@ -15,7 +15,7 @@ from expertgen_jax.tasks import scripts
 from expertgen_jax.tasks.fit import CLEARANCE_ABOVE, Context, Fit, Starts, widened
 from expertgen_jax.tasks.randomization import Randomization
 
-LEADS = np.array([0.010] * 3 + [0.12] * 3, np.float32)
+LEAD, TURN_LEAD = 0.010, 0.12
 """Largest distance of the target from the hand (m, rad): at most 8 N and 2.4 N m in contact."""
 NEAR = 0.004
 """Range of the observation that resolves a clearance (m)."""
@@ -50,6 +50,7 @@ def insertion(
     randomization: Randomization,
     variants: tuple[str, ...] = (),
     preset: Mapping[str, Any] | None = None,
+    lead: float = LEAD,
 ) -> Task:
     """An insertion task.
 
@@ -65,7 +66,9 @@ def insertion(
       randomization: what of the physics differs from episode to episode.
       variants: names.
       preset: see `Task.preset`.
+      lead: caps the force on the plug at so many metres times the hand's stiffness.
     """
+    leads = np.array([lead] * 3 + [TURN_LEAD] * 3, np.float32)
     mj = scene().compile()
     tip_site, hand, plug = mj.site("tip").id, mj.body("hand").id, mj.body("plug").id
     reach = float(mj.body("plug").pos[2])  # negative
@@ -168,7 +171,7 @@ def insertion(
         max_delay=randomization.max_delay,
         reset=reset,
         observe=lambda data, context: {name: x for name, x in observe(data, context).items() if name in observation},
-        control=lambda data, action: control.move_target(data, action, scripts.STEP_SIZES, LEADS),
+        control=lambda data, action: control.move_target(data, action, scripts.STEP_SIZES, leads),
         success=success,
         nominal_reset=lambda key, sizes: reset(key, sizes, lateral=0.0),
         script=scripts.line_search(observe, -reach, turn=starts.yaw_error),
