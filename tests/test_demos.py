@@ -228,6 +228,15 @@ def test_disassembly_goes_back_the_way_it_came():
     assert not beside.success.any(), "the whole path is 0.05 m beside"
     np.testing.assert_allclose(beside.actions[:4] - exact.actions[:4], -0.05, atol=1e-6)
 
+    quiet = DemoConfig(episodes=3, source="disassembly", bias=0.0, start_noise=False)
+    with pytest.raises(UserError, match=r"cart.*nominal_script"):
+        demos_lib.demonstrate(env, key, quiet)
+    apart = apart._replace(nominal_script=Script(apart.script.init, lambda m, data, start, key: (m, data.qpos - 0.01)))
+    nearer, _ = demos_lib.demonstrate(
+        rollout.make_env(dataclasses.replace(task, disassembly=apart), "native"), key, quiet
+    )
+    assert nearer.obs[0, 0] > exact.obs[0, 0] + 0.005
+
 
 def test_start_noise_is_left_out_only_where_the_task_says_how():
     task = cart()

@@ -48,16 +48,12 @@ class DemoSet(NamedTuple):
 
 
 def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, int]:
-    """Rolls out the task's script; returns the episodes and how many diverged (those are left out)."""
-    task = env.task
-    if not config.start_noise:
-        if task.nominal_reset is None:
-            raise UserError(f"--demo.no-start-noise: task '{task.name}' defines no nominal_reset")
-        env = env.replace(task=dataclasses.replace(task, reset=task.nominal_reset))
-    if config.source == "disassembly":
-        worlds, frames = backwards(env, key, config)
-    else:
-        worlds, frames = rollout.record(env, rollout.policy_from_script(task.script), None, key, config.episodes)
+    """Makes demonstrations; returns the episodes and how many diverged (those are left out).
+
+    Raises:
+      UserError: the task does not say how to make what is asked for.
+    """
+    worlds, frames = (forwards if config.source == "script" else backwards)(env, key, config)
     keep = ~np.asarray(worlds.diverged)
     active = np.asarray(frames.active)[keep]
     demos = DemoSet(
@@ -69,28 +65,36 @@ def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, 
     return demos, int((~keep).sum())
 
 
+def forwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame]:
+    """Rolls out the task's script; see `rollout.record`."""
+    task = env.task
+    if not config.start_noise:
+        if task.nominal_reset is None:
+            raise UserError(f"--demo.no-start-noise: task '{task.name}' defines no nominal_reset")
+        env = env.replace(task=dataclasses.replace(task, reset=task.nominal_reset))
+    return rollout.record(env, rollout.policy_from_script(task.script), None, key, config.episodes)
+
+
 def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame]:
     """Takes the work apart in simulation and retraces each path backwards from where it ended.
 
     Returns:
       Final worlds and frames of the retracing, as `rollout.record` does.
-
-    Raises:
-      UserError: the task does not say how.
     """
     task = env.task
     if task.disassembly is None:
         raise UserError(f"--demo.source disassembly: task '{task.name}' defines no disassembly")
-    if not config.start_noise:
-        raise UserError("--demo.no-start-noise: disassembly ends where it ends; use --demo.source script")
     how, bias = task.disassembly, config.bias
+    script = how.script if config.start_noise else how.nominal_script
+    if script is None:
+        raise UserError(f"--demo.no-start-noise: task '{task.name}' defines no disassembly.nominal_script")
 
     def never(data: Any, context: Any) -> jax.Array:
         return jnp.bool_(False)
 
     apart_task = dataclasses.replace(task, reset=how.reset, success=never, lenient=None, horizon=how.steps)
     apart, frames = rollout.record(
-        env.replace(task=apart_task), rollout.policy_from_script(how.script), None, key, config.episodes
+        env.replace(task=apart_task), rollout.policy_from_script(script), None, key, config.episodes
     )
 
     def begin(world: World, path: jax.Array, key: jax.Array) -> tuple[World, Any]:

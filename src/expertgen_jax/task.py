@@ -48,6 +48,7 @@ class Disassembly(NamedTuple):
       script: takes it apart and moves away; its memory is drawn at the start.
       retrace: `(data, qpos [nq]) -> action`, tracks a path that was recorded.
       bias: `key -> [nq]`, how far beside the path an imperfect demonstrator goes, constant over an episode.
+      nominal_script: like `script` without the spread of where it ends, for the ablation on start noise.
     """
 
     steps: int
@@ -55,6 +56,7 @@ class Disassembly(NamedTuple):
     script: Script
     retrace: Callable[[Any, jax.Array], jax.Array]
     bias: Callable[[jax.Array], jax.Array]
+    nominal_script: Script | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

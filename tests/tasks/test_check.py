@@ -40,6 +40,8 @@ def raising(*_):
         ({"script": Script(lambda key: (), lambda m, d, c, k: jnp.zeros(2))}, "must return"),
         ({"script": Script(lambda key: (), lambda m, d, c, k: (m, jnp.zeros(5)))}, r"script.act action has shape"),
         ({"script": Script(lambda key: (), lambda m, d, c, k: (1, jnp.zeros(2)))}, "changed the memory"),
+        ({"reset": lambda key: Start(jnp.zeros(4), {}, jnp.zeros(2), delays=(0, 1))}, "integers from 0 to max_delay=0"),
+        ({"max_delay": -1}, "max_delay is -1"),
         ({"horizon": 0}, "horizon is 0"),
         ({"control_dt": 0.012}, "not a multiple of the timestep"),
         ({"scene": lambda: None}, "scene returned NoneType"),

@@ -44,6 +44,10 @@ def check_task(task: Task) -> None:
             raise _wrong(task, "reset().fields", f"has '{name}', which is no field of a MuJoCo model")
         _expect(task, f"reset().fields['{name}']", value, getattr(mj, name).shape)
 
+    delays = np.asarray(start.delays)
+    if delays.shape != (2,) or delays.dtype.kind != "i" or delays.min() < 0 or delays.max() > task.max_delay:
+        raise _wrong(task, "reset().delays", f"is {delays}, expected two integers from 0 to max_delay={task.max_delay}")
+
     env = rollout.make_env(task, "native")
     model = physics.with_fields(env.model, start.fields)
     data = physics.init(model, start.qpos, None, start.ctrl, start.mocap_pos, start.mocap_quat)
@@ -75,7 +79,9 @@ def check_task(task: Task) -> None:
     if task.disassembly is not None:
         how = task.disassembly
         _call(task, "disassembly.reset", how.reset, key, *sizes)
-        _check_script(task, "disassembly.script", how.script, data, context, key)
+        for name in ("script", "nominal_script"):
+            if getattr(how, name) is not None:
+                _check_script(task, f"disassembly.{name}", getattr(how, name), data, context, key)
         retraced = _call(task, "disassembly.retrace", how.retrace, data, data.qpos)
         _expect(task, "disassembly.retrace", retraced, (task.action_size,))
         _expect(task, "disassembly.bias", _call(task, "disassembly.bias", how.bias, key), (mj.nq,))
@@ -93,10 +99,10 @@ def _compile(task: Task) -> mujoco.MjModel:
     if not isinstance(spec, mujoco.MjSpec):
         raise _wrong(task, "scene", f"returned {type(spec).__name__}, expected a mujoco.MjSpec")
     mj = _call(task, "scene().compile", spec.compile)
-    for name in ("horizon", "action_size", "hold"):
+    for name, least in (("horizon", 1), ("action_size", 1), ("hold", 1), ("max_delay", 0)):
         value = getattr(task, name)
-        if not isinstance(value, int) or value <= 0:
-            raise _wrong(task, name, f"is {value!r}, expected an integer of at least 1")
+        if not isinstance(value, int) or value < least:
+            raise _wrong(task, name, f"is {value!r}, expected an integer of at least {least}")
     if not isinstance(task.control_dt, int | float):
         raise _wrong(task, "control_dt", f"is {task.control_dt!r}, expected seconds")
     ratio = task.control_dt / mj.opt.timestep

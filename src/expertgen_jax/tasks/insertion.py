@@ -1,5 +1,6 @@
 """The insertion family: a plug on the hand goes into, or over, a socket that is seen a little beside its true place."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,11 @@ SHAPE_OBSERVATION = {
     "socket_yaw": "rad",  # as observed
     "shape": "1, mm",  # what kind of joint it is, and its sizes
 }
+
+STEER = {"noise_mode": "row", "updates": 16, "learner": {"batch_size": 256}}
+"""On 256 selection episodes of `block_on_rail` after 8 k episodes, seed 0: without the force-torque sensor and with 4
+updates of 512 the whole chunk 11 %, one row 47 %; 8 updates of 512 77 %. With the sensor 8 updates of 512 78 %, 16 of
+256, at the same cost, 98 %."""
 
 
 def insertion(
@@ -176,7 +182,12 @@ def insertion(
         nominal_reset=lambda key, sizes: reset(key, sizes, lateral=0.0),
         script=scripts.line_search(observe, -reach, turn=starts.yaw_error),
         disassembly=Disassembly(
-            scripts.UP + scripts.ASIDE, assembled, scripts.pull_out(starts), scripts.to_pose, scripts.misjudge
+            steps=scripts.UP + scripts.ASIDE,
+            reset=assembled,
+            script=scripts.pull_out(starts),
+            retrace=scripts.to_pose,
+            bias=scripts.misjudge,
+            nominal_script=scripts.pull_out(dataclasses.replace(starts, lateral=0.0)),
         ),
         strong_script=None if starts.yaw_error else scripts.spiral_search(observe, -reach),
         lenient=lenient,

@@ -9,7 +9,7 @@ import numpy as np
 from expertgen_jax import physics, scenes
 from expertgen_jax.task import Task
 from expertgen_jax.tasks.fit import Fit, Starts, lateral_tolerance
-from expertgen_jax.tasks.insertion import CONTACT_OBSERVATION, LEAD, OBSERVATION, insertion
+from expertgen_jax.tasks.insertion import CONTACT_OBSERVATION, LEAD, OBSERVATION, STEER, insertion
 from expertgen_jax.tasks.randomization import RANDOMIZATIONS, Name
 
 
@@ -47,7 +47,6 @@ PEGS = {
     # Factory's clearance: 8.1 mm for 7.986. Pressed with 4 N its tip sinks 5 um into the walls, with 8 N 8 um.
     "peg_tight": Square(0.003993, 0.000057, 0.025, lead=0.005),
 }
-PRESETS = {name: {"steer": {"noise_mode": "row", "updates": 8}} for name in ("peg_flat", "peg_tight")}
 
 
 def peg(name: str, randomization: Name = "off") -> Task:
@@ -75,7 +74,7 @@ def peg(name: str, randomization: Name = "off") -> Task:
         OBSERVATION | CONTACT_OBSERVATION if square.feels else OBSERVATION,
         {field: rows[1:] - rows[:1] for field, rows in fields.items()},
         RANDOMIZATIONS[randomization],
-        preset=PRESETS.get(name),
+        preset={"steer": STEER} if square.feels else None,
         lead=square.lead,
     )
 
