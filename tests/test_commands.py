@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,6 +216,41 @@ def test_interrupting_is_no_error(tmp_path):
     _, err = process.communicate()
     assert process.returncode == 130, err
     assert "interrupted" in err and "Traceback" not in err
+
+
+def test_reproduce_collects_the_figures_of_finished_runs(small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "runs" / "peg-native-0")
+    runlog.write_json(tmp_path / "runs" / "peg-native-0" / "cost.json", {"command_wall_s": 60.0, "peak_memory_gb": 1.0})
+    out = tmp_path / "results" / "peg.json"
+    flags = ["--seeds", "0", "--physics", "native", "--transfer-episodes", "4", "--runs", str(tmp_path / "runs")]
+    code, _, err = call("reproduce.py", "peg", *flags, "--out", str(out))
+    assert code == 0, err
+    assert "demos" not in err, "what is finished is not redone"
+    (row,) = json.loads(out.read_text())["runs"]
+    summary = json.loads((small_run / "summary.json").read_text())
+    assert row["expert"]["success"] == summary["expert_success"] and row["command_wall_s"] == 60.0
+    assert (row["expert"]["physics"], row["expert_transfer"]["physics"]) == ("native", "mjx")
+    assert {row[policy]["episodes"] for policy in ("script", "prior", "expert", "strong_script")} == {16}
+    assert (out.parent / "peg_success.png").stat().st_size and (out.parent / "peg_success_lenient.png").stat().st_size
+
+
+def test_the_generalist_stands_beside_each_shape():
+    bar_groups = runpy.run_path(str(ROOT / "experiments" / "reproduce.py"))["bar_groups"]
+
+    def figures(success, variants=()):
+        return {"success": success, "ci95": [0.1, 0.9], "variants": {v: figures(s) for v, s in variants}}
+
+    policies = {"script": figures(0.2), "prior": figures(0.3)}
+    rows = [
+        {"task": "pin_in_hub", **policies, "expert": figures(0.8)},
+        {"task": "pin_in_hub", **policies, "expert": figures(0.7)},  # of another seed
+        {"task": "assembly", **policies, "expert": figures(0.5, [("pin_in_hub", 0.6), ("clip_on_plate", 0.4)])},
+    ]
+    groups = bar_groups(rows, "success", "ci95")
+    assert list(groups) == ["pin_in_hub", "assembly", "clip_on_plate"]
+    assert groups["pin_in_hub"]["expert"] == (0.8, 0.1, 0.9)
+    assert groups["pin_in_hub"]["generalist"] == (0.6, 0.1, 0.9)
+    assert groups["clip_on_plate"] == {"generalist": (0.4, 0.1, 0.9)}
 
 
 def test_no_successful_demonstration_is_a_warning(tmp_path, capsys):

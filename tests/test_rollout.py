@@ -172,6 +172,8 @@ def test_an_episode_depends_on_its_number_only(native):
         np.testing.assert_array_equal(getattr(many.data, name)[:3], getattr(few.data, name))
     np.testing.assert_array_equal(many.steps[:3], few.steps)
     assert len(set(np.asarray(many.data.qpos[:, 0]).tolist())) == 16
+    later = rollout.run(native, NOISY, 0.6, jax.random.key(3), 4, first=9)
+    np.testing.assert_array_equal(later.data.qpos, many.data.qpos[9:13])
 
 
 def test_record_shows_what_run_does(native):

@@ -213,15 +213,15 @@ def reset_done(env: Env, worlds: World, key: jax.Array) -> World:
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "count"))
-def run(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) -> World:
-    """Plays `count` episodes side by side to their ends.
+def run(env: Env, policy: Policy, params: Any, key: jax.Array, count: int, first: jax.Array | int = 0) -> World:
+    """Plays `count` episodes side by side to their ends, those numbered from `first` on.
 
-    Episode i depends on `key`, i and the policy only, not on `count`.
+    Episode i depends on `key`, i and the policy only, not on `count` and `first`.
 
     Returns:
       The final worlds, `[count]`.
     """
-    keys = _episode_keys(key, count)
+    keys = _episode_keys(key, first + jnp.arange(count))
     worlds, memories = jax.vmap(lambda k: _start(env, policy, k))(keys)
 
     def decide(carry: tuple[World, Any]) -> tuple[World, Any]:
@@ -238,7 +238,7 @@ def record(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) ->
     Returns:
       The final worlds `[count]`, and frames `[count, time, ...]` with `time >= horizon`, a multiple of the chunk.
     """
-    keys = _episode_keys(key, count)
+    keys = _episode_keys(key, jnp.arange(count))
     return record_from(env, policy, params, *jax.vmap(lambda k: _start(env, policy, k))(keys), keys)
 
 
@@ -258,8 +258,8 @@ def record_from(
     )
 
 
-def _episode_keys(key: jax.Array, count: int) -> jax.Array:
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+def _episode_keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
 
 
 def _start(env: Env, policy: Policy, key: jax.Array) -> tuple[World, Any]:
