@@ -16,6 +16,7 @@ from mujoco import batch as mujoco_batch
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
+from expertgen_jax.camera import geom_rgba
 from expertgen_jax.files import atomic
 
 Camera = tuple[tuple[float, float, float], float, float, float]
@@ -100,8 +101,7 @@ def _shade(
     point = eye + distance[..., None] * rays + _OFF_SURFACE * normal
     blocked, _ = worlds.ray(point, to_key, geomgroup=_VISIBLE, ids=ids)
 
-    colour = np.where(mj.geom_matid[:, None] >= 0, mj.mat_rgba[mj.geom_matid] if mj.nmat else 0.0, mj.geom_rgba)
-    colour = colour[:, :3].astype(np.float32)[geom]
+    colour = geom_rgba(mj)[:, :3].astype(np.float32)[geom]
     dark = np.floor(point / _CHECKER).sum(-1) % 2 == 1
     colour[dark & (mj.geom_type[geom] == mujoco.mjtGeom.mjGEOM_PLANE.value)] *= _CHECKER_DIM
 

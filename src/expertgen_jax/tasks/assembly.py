@@ -53,6 +53,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clip_on_plate": {"demo": {"train_on_failures": True}, "steer": STEER},
     "clevis_on_bar": {"demo": {"train_on_failures": True}, "steer": STEER},
     "block_on_rail": {"steer": STEER},
+    "assembly": {
+        "demo": {"episodes": 6144, "train_on_failures": True},
+        "prior": {"train_steps": 6000},
+        "steer": {**STEER, "episodes": 24576, "eval_period": 2560, "eval_episodes": 512},
+        "eval_episodes": 4608,
+    },
 }
 PLUG_LENGTH = 0.060
 """From the hand's origin to the tip (m)."""
