@@ -53,7 +53,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clip_on_plate": {"demo": {"train_on_failures": True}, "steer": STEER},
     "clevis_on_bar": {"demo": {"train_on_failures": True}, "steer": STEER},
     "block_on_rail": {"steer": STEER},
-    # With failures cloned too, the prior succeeded in 2 % on the rail, the expert in 28 %; on the others in 97 to 100 %.
+    # With failures cloned too, the prior succeeded in 2 % on the rail and the expert in 28 %, on the others in 97 to
+    # 100 %.
     "assembly": {
         "demo": {"episodes": 6144},
         "prior": {"train_steps": 6000},
