@@ -43,6 +43,12 @@ def test_wilson_at_one_standard_deviation():
     assert metrics.wilson(3, 12, z=1.0) == pytest.approx(((3.5 - 2.5**0.5) / 13, (3.5 + 2.5**0.5) / 13))
 
 
+@pytest.mark.parametrize("episodes", [1, 3, 10, 256, 1000, 1024, 4608])
+def test_wilson_holds_the_rate_itself(episodes):
+    assert metrics.wilson(episodes, episodes)[1] == 1.0
+    assert metrics.wilson(0, episodes)[0] == 0.0
+
+
 def test_no_episodes_say_nothing():
     assert metrics.wilson(0, 0) == (0.0, 1.0)
 

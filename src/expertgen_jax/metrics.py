@@ -19,7 +19,7 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
     rate, spread = successes / episodes, z * z / episodes
     centre = (rate + spread / 2) / (1 + spread)
     half = math.sqrt(rate * (1 - rate) * spread + spread * spread / 4) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))  # rounding puts them past the rate
 
 
 def summarize(env: Env, worlds: World) -> dict[str, Any]:
