@@ -145,7 +145,7 @@ def test_settings_are_checked(change, said):
 def test_a_preset_changes_its_fields_only():
     changed = pipeline.with_preset(pipeline.Settings(), tasks.load("block_on_rail").preset)
     plain = pipeline.Settings()
-    assert changed.steer.noise_mode == "row" and changed.steer.updates == 8
+    assert changed.steer.noise_mode == "row" and changed.steer.learner.batch_size == 256
     assert dataclasses.replace(changed, steer=plain.steer) == plain
     with pytest.raises(UserError, match="nonsense"):
         pipeline.with_preset(plain, {"steer": {"nonsense": 1}})
