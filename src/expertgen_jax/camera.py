@@ -20,6 +20,8 @@ FAR = 10.0
 """Depth of what no ray meets (m)."""
 AMBIENT = 0.4
 """Share of the light that comes from everywhere."""
+LIGHT = np.array([-0.4, 0.4, -0.8])
+"""Direction in which the other light travels."""
 _EPS = 1e-9
 _TYPES = {
     name: int(getattr(mujoco.mjtGeom, f"mjGEOM_{name.upper()}"))
@@ -125,7 +127,7 @@ def visible(model: Model, data: Any, fields: Mapping[str, jax.Array]) -> Geoms:
     )
 
 
-def render(geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLike = (-0.4, 0.4, -0.8)) -> Image:
+def render(geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLike = LIGHT) -> Image:
     """Casts one ray through the middle of each pixel.
 
     Args:
@@ -136,8 +138,7 @@ def render(geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLi
       light: `[3]`, the direction in which light travels.
     """
     rays = _rays(camera, width, height)  # [pixels, 3], in the world
-    hits = []
-    order = []
+    hits, order = [], []
     for name, number in _TYPES.items():
         chosen = np.flatnonzero(geoms.types == number)
         if not len(chosen):
@@ -147,18 +148,18 @@ def render(geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLi
         direction = jnp.einsum("nji,pj->npi", mat, rays)
         hits.append(jax.vmap(_HIT[name])(origin, direction, size))
         order.append(chosen)
-    order_ = np.concatenate(order)
     depths = jnp.concatenate(hits)  # [n, pixels]
     nearest = depths.argmin(0)
     depth = jnp.minimum(jnp.take_along_axis(depths, nearest[None], axis=0)[0], FAR)
     hit = depth < FAR
-    which = jnp.asarray(order_)[nearest]
+    which = jnp.asarray(np.concatenate(order))[nearest]
     points = camera.pos + depth[:, None] * rays
     local = jnp.einsum("pji,pj->pi", geoms.mat[which], points - geoms.pos[which])
     normal = jnp.einsum(
         "pij,pj->pi", geoms.mat[which], _normal(jnp.asarray(geoms.types)[which], local, geoms.size[which])
     )
-    towards = -jnp.asarray(light, jnp.float32) / jnp.linalg.norm(jnp.asarray(light, jnp.float32))
+    towards = -jnp.asarray(light, jnp.float32)
+    towards /= jnp.linalg.norm(towards)
     shade = AMBIENT + (1 - AMBIENT) * jnp.maximum(normal @ towards, 0.0)
     rgb = jnp.where(hit[:, None], geoms.rgb[which] * shade[:, None], 1.0)
     segmentation = jnp.where(hit, jnp.asarray(geoms.ids, jnp.int32)[which], -1)
