@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 from mujoco import mjx
 
 from expertgen_jax import physics, rollout
 from expertgen_jax.tasks import TASKS
+from expertgen_jax.tasks.fit import Context
 
 BACKENDS = ("native", "mjx")
 WORLDS, CONTROL_STEPS = 12, 30  # one shape for every `press`, hence one compilation a back end
@@ -62,3 +64,32 @@ def press_program(env: rollout.Env) -> Callable[[np.ndarray, np.ndarray], Path]:
 def press(envs) -> Callable[..., Callable[[np.ndarray, np.ndarray], Path]]:
     """`press_program` by back end and task (the peg), cached."""
     return functools.cache(lambda backend, task="peg": press_program(envs(task, backend)))
+
+
+def deepest(mj: mujoco.MjModel, path: np.ndarray) -> np.ndarray:
+    """How deep parts lie in each other (m) in each state of `path [T, nq]`, by the C engine's collision detection."""
+    data, depths = mujoco.MjData(mj), []
+    for qpos in path:
+        data.qpos = qpos
+        mujoco.mj_kinematics(mj, data)
+        mujoco.mj_collision(mj, data)
+        depths.append(-min(data.contact.dist, default=0.0))
+    return np.array(depths)
+
+
+def assert_judged(env: rollout.Env, cases: dict[str, tuple[bool, bool | None, np.ndarray]]) -> None:
+    """Strict and lenient success in poses `{description: (strict, lenient or None where either will do, qpos)}`.
+
+    The socket stands at the origin, and is seen where it is not.
+    """
+
+    def judge(qpos: jax.Array) -> tuple[jax.Array, jax.Array]:
+        data = physics.init(env.model, qpos, ctrl=qpos, mocap_pos=jnp.zeros((1, 3)))
+        fit = jax.tree.map(lambda x: x[0], env.sizes["fit"])
+        context = Context(fit, jnp.array([0.002, -0.002, 0.0]), jnp.float32(0.05))
+        return env.task.success(data, context), env.task.lenient(data, context)
+
+    got = jax.jit(jax.vmap(judge))(np.float32([qpos for *_, qpos in cases.values()]))
+    for what, (strict, lenient, _), strict_got, lenient_got in zip(cases, cases.values(), *got, strict=True):
+        assert bool(strict_got) == strict, f"{what}: strict"
+        assert lenient is None or bool(lenient_got) == lenient, f"{what}: lenient"

@@ -2,15 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 import pytest
-from conftest import BACKENDS
+from conftest import BACKENDS, assert_judged, deepest
 
 from expertgen_jax import physics, rollout
 from expertgen_jax.tasks import gears
 from expertgen_jax.tasks.assembly import PLUG_LENGTH
-from expertgen_jax.tasks.fit import Context
 from expertgen_jax.tasks.gears import HUB, RADIUS, TEETH, TOOTH
 
 PITCH = 2 * np.pi / TEETH
@@ -23,15 +21,7 @@ def pose(x=0.0, y=0.0, z=0.0, yaw=0.0, pitch=0.0):
 
 
 def sunk(path):
-    """How deep parts lie in each other (m) in each state of `path [T, 6]`, by the C engine's collision detection."""
-    mj = gears.gear_on_shaft().scene().compile()
-    data, depths = mujoco.MjData(mj), []
-    for qpos in path:
-        data.qpos = qpos
-        mujoco.mj_kinematics(mj, data)
-        mujoco.mj_collision(mj, data)
-        depths.append(-min(data.contact.dist, default=0.0))
-    return np.array(depths)
+    return deepest(gears.gear_on_shaft().scene().compile(), path)
 
 
 def test_teeth_fit_into_gaps_and_nowhere_else():
@@ -75,7 +65,7 @@ def test_gear_pressed_on_shaft_and_teeth_rests(envs, backend):
         depths = sunk(path)
         assert depths.max() < 0.0005, "the first impact may sink in for a substep"
         assert depths[-20:].max() > 0, "it must still be pressed on, or this proves nothing"
-        assert np.quantile(depths[SETTLED:], 0.95) < 0.1 * HUB.play
+        assert depths[SETTLED:].max() < 0.1 * HUB.play
     assert paths[3, -1, 2] > PLUG_LENGTH + 0.9 * HUB.height - 2 * TOOTH, "teeth on teeth do not go down"
 
 
@@ -96,16 +86,7 @@ def test_success_is_the_seated_gear_and_no_other(envs, backend):
         "upside down": (False, False, pose(pitch=np.pi)),
     }
 
-    def judge(qpos):
-        data = physics.init(env.model, qpos, ctrl=qpos, mocap_pos=jnp.zeros((1, 3)))
-        fit = jax.tree.map(lambda x: x[0], env.sizes["fit"])
-        context = Context(fit, jnp.array([0.002, -0.002, 0.0]), jnp.float32(0.05))
-        return env.task.success(data, context), env.task.lenient(data, context)
-
-    got = jax.jit(jax.vmap(judge))(np.float32([qpos for *_, qpos in cases.values()]))
-    for what, (strict, lenient, _), strict_got, lenient_got in zip(cases, cases.values(), *got, strict=True):
-        assert bool(strict_got) == strict, f"{what}: strict"
-        assert lenient is None or bool(lenient_got) == lenient, f"{what}: lenient"
+    assert_judged(env, cases)
 
 
 def test_script_is_imperfect(envs):

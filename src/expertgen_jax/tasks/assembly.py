@@ -107,8 +107,7 @@ def _fields() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 
 
 def _scene(joint: Joint) -> mujoco.MjSpec:
-    # At (0.9, 0.95) straight walls flickered in MJX, 24 % of the play deep; so all rest at less than 5 %.
-    spec = scenes.empty_scene(impedance=(0.8, 0.9))
+    spec = scenes.empty_scene()
     # Where sizes differ from world to world, a tree of bounding boxes made for one of them leads astray.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
     scenes.add_joint(spec, scenes.add_hand(spec), joint, PLUG_LENGTH)

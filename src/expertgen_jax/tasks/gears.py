@@ -41,7 +41,7 @@ def gear_on_shaft(randomization: Name = "off") -> Task:
 
 
 def _scene(hub: Joint = HUB) -> mujoco.MjSpec:
-    spec = scenes.empty_scene(impedance=(0.8, 0.9))  # see `assembly`
+    spec = scenes.empty_scene()
     scenes.add_joint(spec, scenes.add_hand(spec), hub, PLUG_LENGTH)
     scenes.add_force_torque_sensor(spec, "tip")
     scenes.add_gears(spec, TEETH, RADIUS, TOOTH, hub.height)

@@ -22,7 +22,6 @@ class Square:
       play: on each side.
       depth: of the hole.
       feels: there is a force-torque sensor at the tip.
-      impedance: of contacts, see `scenes.empty_scene`.
       lead: caps the force, see `insertion`.
     """
 
@@ -30,7 +29,6 @@ class Square:
     play: float
     depth: float
     feels: bool = True
-    impedance: tuple[float, float] = (0.87, 0.93)
     lead: float = LEAD
 
     @property
@@ -41,10 +39,10 @@ class Square:
 
 PEGS = {
     # The tutorial: 20 mm wide, does without a sensor.
-    "peg": Square(0.010, 0.00025, 0.020, feels=False, impedance=(0.9, 0.95)),
+    "peg": Square(0.010, 0.00025, 0.020, feels=False),
     # As wide and deep as the pin of `pin_in_block`, without its round tip.
     "peg_flat": Square(0.00345, 0.00035, 0.0478),
-    # Factory's clearance: 8.1 mm for 7.986. Pressed with 4 N its tip sinks 5 um into the walls, with 8 N 8 um.
+    # Factory's clearance: 8.1 mm for 7.986. Pressed with 4 N it sinks 4 um into the walls, with 8 N 6 um.
     "peg_tight": Square(0.003993, 0.000057, 0.025, lead=0.005),
 }
 
@@ -80,7 +78,7 @@ def peg(name: str, randomization: Name = "off") -> Task:
 
 
 def _scene(square: Square) -> mujoco.MjSpec:
-    spec = scenes.empty_scene(impedance=square.impedance)
+    spec = scenes.empty_scene()
     length = square.length
     plug = scenes.add_hand(spec).add_body(name="plug", pos=[0, 0, -length], gravcomp=1)
     box = dict(type=mujoco.mjtGeom.mjGEOM_BOX, size=[square.half_width, square.half_width, length / 2])
