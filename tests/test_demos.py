@@ -127,23 +127,28 @@ def test_a_bad_file_is_explained_in_one_line(tmp_path, write, problem):
 
 def test_chunks_begin_within_successful_episodes():
     demos = make_demos()  # steps 0-4 succeed, 5-7 fail, 8-11 succeed
-    assert demos_lib.chunk_starts(demos, 3, with_failures=False).tolist() == [0, 1, 2, 8, 9]
-    assert demos_lib.chunk_starts(demos, 1, with_failures=False).tolist() == [0, 1, 2, 3, 4, 8, 9, 10, 11]
+    assert demos_lib.chunk_starts(demos, 3, failures=0.0).tolist() == [0, 1, 2, 8, 9]
+    assert demos_lib.chunk_starts(demos, 1, failures=0.0).tolist() == [0, 1, 2, 3, 4, 8, 9, 10, 11]
 
 
 def test_chunks_begin_within_failures_where_asked():
-    assert demos_lib.chunk_starts(make_demos(), 3, with_failures=True).tolist() == [0, 1, 2, 5, 8, 9]
+    assert demos_lib.chunk_starts(make_demos(), 3, failures=1.0).tolist() == [0, 1, 2, 5, 8, 9]
+
+
+def test_a_share_of_the_failures_is_the_first_of_them():
+    demos = make_demos((2, 2, 2, 2, 2), (False, True, False, False, False))
+    assert demos_lib.chunk_starts(demos, 2, failures=0.5).tolist() == [0, 2, 4]
 
 
 def test_failures_serve_where_nothing_succeeded():
     demos = make_demos(success=(False, False, False))
-    assert demos_lib.chunk_starts(demos, 4, with_failures=False).tolist() == [0, 1, 8]
+    assert demos_lib.chunk_starts(demos, 4, failures=0.0).tolist() == [0, 1, 8]
 
 
 def test_episodes_shorter_than_a_chunk_give_none():
-    assert demos_lib.chunk_starts(make_demos(), 5, with_failures=True).tolist() == [0]
-    assert demos_lib.chunk_starts(make_demos(), 6, with_failures=True).tolist() == []
-    assert demos_lib.chunk_starts(make_demos((1, 1), (True, True)), 4, with_failures=False).tolist() == []
+    assert demos_lib.chunk_starts(make_demos(), 5, failures=1.0).tolist() == [0]
+    assert demos_lib.chunk_starts(make_demos(), 6, failures=1.0).tolist() == []
+    assert demos_lib.chunk_starts(make_demos((1, 1), (True, True)), 4, failures=0.0).tolist() == []
 
 
 def scene() -> mujoco.MjSpec:

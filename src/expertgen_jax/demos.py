@@ -23,8 +23,8 @@ class DemoConfig:
     """Episodes to record; failures are kept and marked."""
     start_noise: bool = True
     """Start as training does; without, at the task's nominal start (the paper's ablation on x-y noise)."""
-    train_on_failures: bool = False
-    """Clone failed episodes as well."""
+    failures: float = 0.0
+    """Share of the failed episodes that is cloned as well."""
     source: Literal["script", "disassembly"] = "script"
     """The task's script, or taking the work apart and playing that backwards."""
     bias: float = 1.0
@@ -113,12 +113,13 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
     return jax.jit(lambda *args: rollout.record_from(env, policy, None, *args))(worlds, memories, keys)
 
 
-def chunk_starts(demos: DemoSet, chunk: int, with_failures: bool) -> np.ndarray:
+def chunk_starts(demos: DemoSet, chunk: int, failures: float) -> np.ndarray:
     """`[n]`, indices into `demos.obs` where a chunk begins that lies within one chosen episode.
 
-    Only successes are chosen unless `with_failures`, or unless there are none.
+    The successes are chosen and the first `failures` (a share) of what failed; all if nothing succeeded.
     """
-    chosen = demos.success | with_failures | ~demos.success.any()
+    failed = ~demos.success
+    chosen = demos.success | (np.cumsum(failed) <= failures * failed.sum()) | failed.all()
     ends = np.cumsum(demos.lengths)
     spans = [
         np.arange(end - length, end - chunk + 1)

@@ -133,7 +133,7 @@ class Phases:
             self.run.log({"phase": "pretrain", "step": step, "loss": loss, "wall_s": time.monotonic() - start}, step)
             self.progress("prior", step / config.train_steps, f"step {step}, loss {loss:.4f}")
 
-        starts = demos.chunk_starts(demo_set, config.chunk, self.settings.demo.train_on_failures)
+        starts = demos.chunk_starts(demo_set, config.chunk, self.settings.demo.failures)
         if not len(starts):
             raise UserError(f"--prior.chunk {config.chunk} is longer than every demonstration")
         obs, actions = jnp.asarray(demo_set.obs), jnp.asarray(demo_set.actions)

@@ -171,7 +171,7 @@ def check_settings(config: Any, prefix: str = "") -> None:
             raise UserError(f"{name} must be at least 1, got {value}")
         elif isinstance(value, float) and not 0 <= value < float("inf"):
             raise UserError(f"{name} must be a number of at least 0, got {value}")
-        elif field.name in ("gamma", "tau", "ema") and value > 1:
+        elif field.name in ("gamma", "tau", "ema", "failures") and value > 1:
             raise UserError(f"{name} must be at most 1, got {value}")
 
 

@@ -46,12 +46,12 @@ MISJUDGED = {
     "clevis_on_bar": 0.0020,
 }
 """How far off (m) the demonstrator believes sockets to be that forgive more than the 0.8 mm of the others."""
-EASY = {"demo": {"train_on_failures": True}, "steer": {**STEER, "episodes": 4096}}
+EASY = {"demo": {"failures": 1.0}, "steer": {**STEER, "episodes": 4096}}
 """Cloning successes only, the priors of pins succeeded in 80 %; steering was done after 3 k episodes."""
 PRESETS: dict[str, dict[str, Any]] = {
     **{name: EASY for name, joint in SHAPES.items() if joint.kind in ("pin", "collar")},
-    "clip_on_plate": {"demo": {"train_on_failures": True}, "steer": STEER},
-    "clevis_on_bar": {"demo": {"train_on_failures": True}, "steer": STEER},
+    "clip_on_plate": {"demo": {"failures": 1.0}, "steer": STEER},
+    "clevis_on_bar": {"demo": {"failures": 1.0}, "steer": STEER},
     "block_on_rail": {"steer": STEER},
     # With failures cloned too, the prior succeeded in 2 % on the rail and the expert in 28 %, on the others in 97 to
     # 100 %.
