@@ -41,7 +41,7 @@ def shapes(names, seed):
 
 
 def look(model, data, fields, view, width=WIDTH, height=HEIGHT):
-    return camera.render(camera.visible(model, data, fields), view, width, height)
+    return camera.render(camera.visible(model.mj, data, fields), view, width, height)
 
 
 def by_mujoco(mj, data, view, width=WIDTH, height=HEIGHT):
@@ -103,7 +103,7 @@ def test_the_scene_of_a_task(envs):
 
     def see(key):
         world = rollout.reset(env, key)
-        geoms = camera.visible(env.model, world.data, world.fields)
+        geoms = camera.visible(env.model.mj, world.data, world.fields)
         socket = world.data.mocap_pos[0]
         front = camera.look_at(socket + jnp.array([0.08, -0.05, 0.06]), socket + jnp.array([0.0, 0.0, 0.01]), 0.6)
         views = front, camera.on_body(world.data, hand, wrist)

@@ -14,8 +14,6 @@ import mujoco
 import numpy as np
 from jax.typing import ArrayLike
 
-from expertgen_jax.physics import Model
-
 FAR = 10.0
 """Depth of what no ray meets (m)."""
 AMBIENT = 0.4
@@ -23,10 +21,6 @@ AMBIENT = 0.4
 LIGHT = np.array([-0.4, 0.4, -0.8])
 """Direction in which the other light travels."""
 _EPS = 1e-9
-_TYPES = {
-    name: int(getattr(mujoco.mjtGeom, f"mjGEOM_{name.upper()}"))
-    for name in ("plane", "sphere", "capsule", "cylinder", "box")
-}
 
 
 class Camera(NamedTuple):
@@ -98,22 +92,19 @@ def geom_rgba(mj: mujoco.MjModel) -> np.ndarray:
     return np.where(mj.geom_matid[:, None] >= 0, mj.mat_rgba[mj.geom_matid] if mj.nmat else 0.0, mj.geom_rgba)
 
 
-def visible(model: Model, data: Any, fields: Mapping[str, jax.Array]) -> Geoms:
+def visible(mj: mujoco.MjModel, data: Any, fields: Mapping[str, jax.Array]) -> Geoms:
     """The geoms that a camera sees: opaque, of groups 0 to 2, and of a type that rays can meet.
 
     Args:
-      model: the model.
+      mj: the compiled model.
       data: the world.
       fields: model fields of this world, see `physics.Model.fields`.
     """
-    mj = model.mj
     rgba = geom_rgba(mj)
-    seen = (mj.geom_group < 3) & (rgba[:, 3] > 0) & np.isin(mj.geom_type, list(_TYPES.values()))
-    ids = np.flatnonzero(seen)
-    given = {**model.fields, **fields}
+    ids = np.flatnonzero((mj.geom_group < 3) & (rgba[:, 3] > 0) & np.isin(mj.geom_type, list(_HIT)))
 
     def field(name: str) -> jax.Array:
-        return jnp.asarray(given.get(name, getattr(mj, name)), jnp.float32)[ids]
+        return jnp.asarray(fields.get(name, getattr(mj, name)), jnp.float32)[ids]
 
     body = mj.geom_bodyid[ids]
     xpos, xmat = data.xpos[body], data.xmat[body]
@@ -130,6 +121,9 @@ def visible(model: Model, data: Any, fields: Mapping[str, jax.Array]) -> Geoms:
 def render(geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLike = LIGHT) -> Image:
     """Casts one ray through the middle of each pixel.
 
+    One pass over the geoms, of elementwise operations on whole images only, which a compiler fuses; what is not used
+    of the result is not computed.
+
     Args:
       geoms: see `visible`.
       camera: see `Camera`.
@@ -137,34 +131,34 @@ def render(geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLi
       height: of the image.
       light: `[3]`, the direction in which light travels.
     """
-    rays = _rays(camera, width, height)  # [pixels, 3], in the world
-    hits, order = [], []
-    for name, number in _TYPES.items():
-        chosen = np.flatnonzero(geoms.types == number)
-        if not len(chosen):
-            continue
-        pos, mat, size = geoms.pos[chosen], geoms.mat[chosen], geoms.size[chosen]
-        origin = jnp.einsum("nji,nj->ni", mat, camera.pos - pos)
-        direction = jnp.einsum("nji,pj->npi", mat, rays)
-        hits.append(jax.vmap(_HIT[name])(origin, direction, size))
-        order.append(chosen)
-    depths = jnp.concatenate(hits)  # [n, pixels]
-    nearest = depths.argmin(0)
-    depth = jnp.minimum(jnp.take_along_axis(depths, nearest[None], axis=0)[0], FAR)
-    hit = depth < FAR
-    which = jnp.asarray(np.concatenate(order))[nearest]
-    points = camera.pos + depth[:, None] * rays
-    local = jnp.einsum("pji,pj->pi", geoms.mat[which], points - geoms.pos[which])
-    normal = jnp.einsum(
-        "pij,pj->pi", geoms.mat[which], _normal(jnp.asarray(geoms.types)[which], local, geoms.size[which])
-    )
+    half = jnp.tan(camera.fovy / 2)
+    x = (2 * (jnp.arange(width) + 0.5) / width - 1) * half * width / height
+    y = ((1 - 2 * (jnp.arange(height) + 0.5) / height) * half)[:, None]
     towards = -jnp.asarray(light, jnp.float32)
     towards /= jnp.linalg.norm(towards)
-    shade = AMBIENT + (1 - AMBIENT) * jnp.maximum(normal @ towards, 0.0)
-    rgb = jnp.where(hit[:, None], geoms.rgb[which] * shade[:, None], 1.0)
-    segmentation = jnp.where(hit, jnp.asarray(geoms.ids, jnp.int32)[which], -1)
-    shape = (height, width)
-    return Image(depth.reshape(shape), segmentation.reshape(shape), rgb.reshape(*shape, 3), points.reshape(*shape, 3))
+    # Camera and light in each geom's frame.
+    origins = jnp.einsum("nji,nj->ni", geoms.mat, camera.pos - geoms.pos)
+    turns = jnp.einsum("nji,jk->nik", geoms.mat, camera.mat)
+    lights = geoms.mat.mT @ towards
+
+    depth = jnp.full((height, width), FAR)
+    nearest = jnp.full((height, width), -1)
+    facing = jnp.zeros((height, width))
+    for i, kind in enumerate(geoms.types):
+        local = [turns[i, k, 0] * x + (turns[i, k, 1] * y - turns[i, k, 2]) for k in range(3)]
+        hit, cosine = _HIT[kind](origins[i], local, geoms.size[i], lights[i])
+        nearest = jnp.where(hit < depth, i, nearest)
+        facing = jnp.where(hit < depth, cosine, facing)
+        depth = jnp.minimum(hit, depth)
+
+    shade = AMBIENT + (1 - AMBIENT) * jnp.maximum(facing, 0.0)
+    rays = camera.mat[:, 0] * x[:, None] + camera.mat[:, 1] * y[..., None] - camera.mat[:, 2]
+    return Image(
+        depth=depth,
+        segmentation=jnp.where(nearest < 0, -1, jnp.asarray(geoms.ids, jnp.int32)[nearest]),
+        rgb=jnp.where(nearest[..., None] < 0, 1.0, geoms.rgb[nearest] * shade[..., None]),
+        points=camera.pos + depth[..., None] * rays,
+    )
 
 
 def point_cloud(image: Image, low: ArrayLike, high: ArrayLike, count: int, key: jax.Array) -> jax.Array:
@@ -190,15 +184,6 @@ def point_cloud(image: Image, low: ArrayLike, high: ArrayLike, count: int, key: 
     return jnp.where(total[-1] > 0, chosen, (low + high) / 2)
 
 
-def _rays(camera: Camera, width: int, height: int) -> jax.Array:
-    half = jnp.tan(camera.fovy / 2)
-    x = (2 * (jnp.arange(width) + 0.5) / width - 1) * half * width / height
-    y = (1 - 2 * (jnp.arange(height) + 0.5) / height) * half
-    grid = jnp.stack(jnp.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    rays = jnp.concatenate([grid, -jnp.ones((len(grid), 1))], axis=1)
-    return rays @ camera.mat.T
-
-
 def _matrix(quat: jax.Array) -> jax.Array:
     """Rotation matrix of a unit quaternion w-x-y-z."""
     w, x, y, z = quat
@@ -211,21 +196,32 @@ def _matrix(quat: jax.Array) -> jax.Array:
     )
 
 
-# Where rays from an origin `o: [3]` along `d: [pixels, 3]` meet a shape around zero, `[pixels]`; inf where they do not.
+# Where rays from an origin `o: [3]` along `d`, three arrays of components, first meet a shape around zero from outside
+# (inf where they do not), and the cosine there between the surface's normal and the direction `towards: [3]`.
+
+_Rays = list[jax.Array]
 
 
-def _plane(o: jax.Array, d: jax.Array, size: jax.Array) -> jax.Array:
-    t = -o[2] / jnp.where(jnp.abs(d[:, 2]) < _EPS, _EPS, d[:, 2])
-    place = jnp.abs(o[:2] + t[:, None] * d[:, :2])
-    inside = ((size[:2] <= 0) | (place <= size[:2])).all(-1)
-    return jnp.where(inside & (t > 0) & (o[2] > 0), t, jnp.inf)
+def _nonzero(x: jax.Array) -> jax.Array:
+    return jnp.where(jnp.abs(x) < _EPS, _EPS, x)
 
 
-def _box(o: jax.Array, d: jax.Array, size: jax.Array) -> jax.Array:
-    inverse = 1 / jnp.where(jnp.abs(d) < _EPS, _EPS, d)
-    a, b = (-size - o) * inverse, (size - o) * inverse
-    enter, leave = jnp.minimum(a, b).max(-1), jnp.maximum(a, b).min(-1)
-    return jnp.where((enter <= leave) & (enter > 0), enter, jnp.inf)
+def _plane(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
+    t = -o[2] / _nonzero(d[2])
+    inside = [(size[k] <= 0) | (jnp.abs(o[k] + t * d[k]) <= size[k]) for k in range(2)]
+    return jnp.where(inside[0] & inside[1] & (t > 0) & (o[2] > 0), t, jnp.inf), towards[2]
+
+
+def _box(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
+    inverse = [1 / _nonzero(x) for x in d]
+    span = [jnp.abs(inverse[k]) * size[k] for k in range(3)]
+    enters = [-o[k] * inverse[k] - span[k] for k in range(3)]
+    enter = jnp.maximum(jnp.maximum(*enters[:2]), enters[2])
+    leaves = [-o[k] * inverse[k] + span[k] for k in range(3)]
+    leave = jnp.minimum(jnp.minimum(*leaves[:2]), leaves[2])
+    against = [-jnp.sign(d[k]) * towards[k] for k in range(3)]
+    cosine = jnp.where(enter == enters[0], against[0], jnp.where(enter == enters[1], against[1], against[2]))
+    return jnp.where((enter <= leave) & (enter > 0), enter, jnp.inf), cosine
 
 
 def _quadratic(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
@@ -235,44 +231,46 @@ def _quadratic(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
     return jnp.where((inner >= 0) & (t > 0), t, jnp.inf)
 
 
-def _ball(o: jax.Array, d: jax.Array, radius: jax.Array) -> jax.Array:
-    return _quadratic((d * d).sum(-1), d @ o, o @ o - radius**2)
+def _ball(o: jax.Array, d: _Rays, radius: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
+    along, across = d[0] ** 2 + d[1] ** 2 + d[2] ** 2, o[0] * d[0] + o[1] * d[1] + o[2] * d[2]
+    t = _quadratic(along, across, o @ o - radius**2)
+    return t, (o @ towards + t * (d[0] * towards[0] + d[1] * towards[1] + d[2] * towards[2])) / radius
 
 
-def _sphere(o: jax.Array, d: jax.Array, size: jax.Array) -> jax.Array:
-    return _ball(o, d, size[0])
+def _sphere(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _ball(o, d, size[0], towards)
 
 
-def _side(o: jax.Array, d: jax.Array, size: jax.Array) -> jax.Array:
+def _side(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The mantle of a cylinder along z: radius `size[0]`, half length `size[1]`."""
-    t = _quadratic((d[:, :2] ** 2).sum(-1), d[:, :2] @ o[:2], o[:2] @ o[:2] - size[0] ** 2)
-    return jnp.where(jnp.abs(o[2] + t * d[:, 2]) <= size[1], t, jnp.inf)
+    t = _quadratic(d[0] ** 2 + d[1] ** 2, o[0] * d[0] + o[1] * d[1], o[:2] @ o[:2] - size[0] ** 2)
+    cosine = (o[:2] @ towards[:2] + t * (d[0] * towards[0] + d[1] * towards[1])) / size[0]
+    return jnp.where(jnp.abs(o[2] + t * d[2]) <= size[1], t, jnp.inf), cosine
 
 
-def _capsule(o: jax.Array, d: jax.Array, size: jax.Array) -> jax.Array:
+def _capsule(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
     end = jnp.array([0.0, 0.0, 1.0]) * size[1]
-    balls = jnp.minimum(_ball(o - end, d, size[0]), _ball(o + end, d, size[0]))
-    return jnp.minimum(_side(o, d, size), balls)
+    return _nearer(
+        _side(o, d, size, towards), _nearer(_ball(o - end, d, size[0], towards), _ball(o + end, d, size[0], towards))
+    )
 
 
-def _cylinder(o: jax.Array, d: jax.Array, size: jax.Array) -> jax.Array:
-    t = (jnp.sign(o[2]) * size[1] - o[2]) / jnp.where(jnp.abs(d[:, 2]) < _EPS, _EPS, d[:, 2])
-    on_cap = ((o[:2] + t[:, None] * d[:, :2]) ** 2).sum(-1) <= size[0] ** 2
-    return jnp.minimum(_side(o, d, size), jnp.where(on_cap & (t > 0) & (jnp.abs(o[2]) > size[1]), t, jnp.inf))
+def _cylinder(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
+    t = (jnp.sign(o[2]) * size[1] - o[2]) / _nonzero(d[2])
+    on_cap = (o[0] + t * d[0]) ** 2 + (o[1] + t * d[1]) ** 2 <= size[0] ** 2
+    cap = jnp.where(on_cap & (t > 0) & (jnp.abs(o[2]) > size[1]), t, jnp.inf)
+    return _nearer(_side(o, d, size, towards), (cap, jnp.sign(o[2]) * towards[2]))
 
 
-_HIT = {"plane": _plane, "sphere": _sphere, "capsule": _capsule, "cylinder": _cylinder, "box": _box}
+def _nearer(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return jnp.minimum(a[0], b[0]), jnp.where(a[0] < b[0], a[1], b[1])
 
 
-def _normal(types: jax.Array, local: jax.Array, size: jax.Array) -> jax.Array:
-    """Outward normals `[pixels, 3]` at points on shapes of the given types, in the shapes' frames."""
-    up = jnp.array([0.0, 0.0, 1.0])
-    share = local / jnp.maximum(size, _EPS)
-    box = jnp.sign(local) * (jnp.abs(share) >= jnp.abs(share).max(-1, keepdims=True))
-    half = jnp.where(types == _TYPES["sphere"], 0.0, size[:, 1])
-    round_ = local.at[:, 2].add(-jnp.clip(local[:, 2], -half, half))
-    cap = (types == _TYPES["cylinder"]) & (jnp.abs(local[:, 2]) > size[:, 1] - 1e-6)
-    normal = jnp.where(cap[:, None], jnp.sign(local) * up, round_)
-    normal = jnp.where((types == _TYPES["box"])[:, None], box, normal)
-    normal = jnp.where((types == _TYPES["plane"])[:, None], up, normal)
-    return normal / jnp.maximum(jnp.linalg.norm(normal, axis=-1, keepdims=True), _EPS)
+_HIT = {
+    mujoco.mjtGeom.mjGEOM_PLANE.value: _plane,
+    mujoco.mjtGeom.mjGEOM_SPHERE.value: _sphere,
+    mujoco.mjtGeom.mjGEOM_CAPSULE.value: _capsule,
+    mujoco.mjtGeom.mjGEOM_CYLINDER.value: _cylinder,
+    mujoco.mjtGeom.mjGEOM_BOX.value: _box,
+}
+"""By MuJoCo's type."""
