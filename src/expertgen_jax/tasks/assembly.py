@@ -56,9 +56,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # With failures cloned too, the prior succeeded in 2 % on the rail and the expert in 28 %, on the others in 97 to
     # 100 %.
     "assembly": {
-        "demo": {"episodes": 6144},
+        "demo": {"episodes": 6144, "failures": 0.15},
         "prior": {"train_steps": 6000},
-        "steer": {**STEER, "episodes": 32768, "eval_period": 2560, "eval_episodes": 512},
+        "steer": {**STEER, "episodes": 40960, "eval_period": 2560, "eval_episodes": 512},
         "eval_episodes": 4608,
     },
 }
