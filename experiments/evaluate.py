@@ -7,8 +7,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from expertgen_jax import command, physics, pipeline, runlog
-from expertgen_jax.errors import UserError
+from expertgen_jax import command, distillation, physics, pipeline, runlog
+from expertgen_jax.tasks.randomization import Name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +17,12 @@ class Evaluate:
 
     run_dir: Path
     """The run; its evaluations.json gets the figures."""
-    policy: Literal["script", "strong_script", "prior", "expert"] = "expert"
+    policy: Literal["script", "strong_script", "prior", "expert", "student"] = "expert"
     """Which of the run's policies."""
+    student: str = "depth"
+    """Which of its students, by name."""
+    visual: Name = "off"
+    """Visual randomisation of what the student sees."""
     episodes: int = 1024
     """Fresh episodes; the first n of a fixed series."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
@@ -28,12 +32,10 @@ class Evaluate:
 def main(args: Evaluate) -> None:
     runlog.check_settings(args)
     phases = pipeline.reopen_phases(args.run_dir, physics.resolve(args.physics))
-    try:
-        prior = phases.finished_prior() if args.policy in ("prior", "expert") else None
-        expert = phases.finished_expert(prior) if prior is not None and args.policy == "expert" else None
-    except FileNotFoundError as error:
-        raise UserError(f"--run-dir {args.run_dir} holds no {args.policy} yet: finish steer.py first") from error
-    figures = phases.evaluation(args.policy, prior, expert, episodes=args.episodes)
+    if args.policy == "student":
+        figures = distillation.reopen(phases, args.student).evaluation(args.visual, args.episodes)
+    else:
+        figures = phases.evaluation(args.policy, *phases.needed(args.policy), episodes=args.episodes)
     print(pipeline.results_table([figures]), pipeline.pose_table(figures), sep="\n\n")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from expertgen_jax import camera, physics, rollout
 from expertgen_jax.camera import AMBIENT, FAR
+from expertgen_jax.task import View
 
 WIDTH, HEIGHT = 48, 36
 SIZES = {
@@ -98,15 +99,14 @@ def test_rays_meet_what_mujocos_meet(names):
 def test_the_scene_of_a_task(envs):
     """The assembly scene, whose sizes are data, from a fixed camera and from the hand."""
     env = envs("assembly", "native")
-    hand = env.model.mj.body("hand").id
-    wrist = camera.look_at([0.06, 0.0, 0.02], [0.0, 0.0, -0.05], 1.2)
+    wrist = View((0.06, 0.0, 0.02), (0.0, 0.0, -0.05), 1.2, "hand")
 
     def see(key):
         world = rollout.reset(env, key)
         geoms = camera.visible(env.model.mj, world.data, world.fields)
         socket = world.data.mocap_pos[0]
         front = camera.look_at(socket + jnp.array([0.08, -0.05, 0.06]), socket + jnp.array([0.0, 0.0, 0.01]), 0.6)
-        views = front, camera.on_body(world.data, hand, wrist)
+        views = front, camera.of_view(env.model.mj, world.data, wrist)
         return world, views, [camera.render(geoms, view, WIDTH, HEIGHT) for view in views]
 
     world, views, images = jax.device_get(jax.jit(see)(jax.random.key(1)))
@@ -131,12 +131,12 @@ def test_points_lie_on_what_is_seen(envs):
     view = camera.look_at(middle + jnp.array([0.1, -0.1, 0.2]), middle, 0.8)
     image = look(env.model, world.data, {}, view)
     low, high = middle + jnp.array([-0.05, -0.05, 0.001]), middle + jnp.array([0.05, 0.05, 0.03])
-    points = np.asarray(camera.point_cloud(image, low, high, 256, jax.random.key(0)))
+    points = np.asarray(camera.point_cloud(image.points, low, high, 256, jax.random.key(0)))
     assert points.shape == (256, 3) and ((points > low) & (points < high)).all()
     block_top = np.abs(points[:, 2] - 0.020) < 1e-4
     side = np.isclose(np.abs(points[:, :2] - middle[:2]).max(1), 0.04, atol=1e-4)
     hole = np.isclose(np.abs(points[:, :2] - middle[:2]).max(1), 0.01025, atol=1e-4)
     assert (block_top | side | hole).all() and block_top.mean() > 0.3
     assert len(np.unique(points, axis=0)) > 100
-    nothing = camera.point_cloud(image, low + 5, high + 5, 8, jax.random.key(0))
+    nothing = camera.point_cloud(image.points, low + 5, high + 5, 8, jax.random.key(0))
     np.testing.assert_allclose(nothing, np.tile((low + high) / 2 + 5, (8, 1)), rtol=1e-6)

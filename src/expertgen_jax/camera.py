@@ -12,7 +12,10 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from flax import struct
 from jax.typing import ArrayLike
+
+from expertgen_jax.task import View
 
 FAR = 10.0
 """Depth of what no ray meets (m)."""
@@ -37,22 +40,21 @@ class Camera(NamedTuple):
     fovy: jax.Array
 
 
-class Geoms(NamedTuple):
+class Geoms(struct.PyTreeNode):
     """Shapes in the world, `[n, ...]`.
 
     Attributes:
       pos: `[n, 3]`; mat: `[n, 3, 3]`; size: `[n, 3]`, as MuJoCo's `geom_size`.
       rgb: `[n, 3]` in [0, 1].
-      ids: `[n]`, MuJoCo's numbers of the geoms; static.
-      types: `[n]`, MuJoCo's types; static.
+      ids: MuJoCo's numbers of the geoms; types: MuJoCo's types.
     """
 
     pos: jax.Array
     mat: jax.Array
     size: jax.Array
     rgb: jax.Array
-    ids: np.ndarray
-    types: np.ndarray
+    ids: tuple[int, ...] = struct.field(pytree_node=False)
+    types: tuple[int, ...] = struct.field(pytree_node=False)
 
 
 class Image(NamedTuple):
@@ -74,22 +76,39 @@ class Image(NamedTuple):
 def look_at(eye: ArrayLike, target: ArrayLike, fovy: ArrayLike = np.pi / 4) -> Camera:
     """A camera at `eye: [3]` that looks at `target: [3]` (m), upright."""
     eye = jnp.asarray(eye, jnp.float32)
-    back = eye - jnp.asarray(target, jnp.float32)
-    back /= jnp.linalg.norm(back)
-    right = jnp.cross(jnp.array([0.0, 0.0, 1.0]), back)
-    right /= jnp.linalg.norm(right)
+    back = _unit(eye - jnp.asarray(target, jnp.float32))
+    right = _unit(jnp.cross(jnp.array([0.0, 0.0, 1.0]), back))
     return Camera(eye, jnp.stack([right, jnp.cross(back, right), back], axis=1), jnp.asarray(fovy, jnp.float32))
 
 
-def on_body(data: Any, body: int, camera: Camera) -> Camera:
-    """A camera whose pose is given in the frame of a body, such as a wrist's."""
-    pos, mat = data.xpos[body], data.xmat[body]
+def frame(mj: mujoco.MjModel, data: Any, body: str) -> tuple[jax.Array, jax.Array]:
+    """Origin `[3]` and axes `[3, 3]` (columns) of a body's frame; the world's if `body` is ""."""
+    number = mj.body(body or "world").id
+    return data.xpos[number], data.xmat[number]
+
+
+def of_view(mj: mujoco.MjModel, data: Any, view: View) -> Camera:
+    """Where a task's camera is now."""
+    camera = look_at(jnp.array(view.eye), jnp.array(view.target), view.fovy)
+    pos, mat = frame(mj, data, view.body)
     return Camera(pos + mat @ camera.pos, mat @ camera.mat, camera.fovy)
+
+
+def moved(camera: Camera, by: jax.Array, turn: jax.Array, zoom: jax.Array) -> Camera:
+    """A camera moved by `by: [3]` (m) and turned by small angles `turn: [3]` (rad) in its own frame, zoomed out."""
+    x, y, z = turn / 2
+    turned = camera.mat @ _matrix(_unit(jnp.array([1.0, x, y, z])))
+    return Camera(camera.pos + camera.mat @ by, turned, camera.fovy * zoom)
 
 
 def geom_rgba(mj: mujoco.MjModel) -> np.ndarray:
     """Colours of the geoms `[ngeom, 4]`, their materials' where they have one."""
     return np.where(mj.geom_matid[:, None] >= 0, mj.mat_rgba[mj.geom_matid] if mj.nmat else 0.0, mj.geom_rgba)
+
+
+def visible_ids(mj: mujoco.MjModel) -> np.ndarray:
+    """Numbers of the geoms that `visible` returns."""
+    return np.flatnonzero((mj.geom_group < 3) & (geom_rgba(mj)[:, 3] > 0) & np.isin(mj.geom_type, list(_HIT)))
 
 
 def visible(mj: mujoco.MjModel, data: Any, fields: Mapping[str, jax.Array]) -> Geoms:
@@ -100,8 +119,7 @@ def visible(mj: mujoco.MjModel, data: Any, fields: Mapping[str, jax.Array]) -> G
       data: the world.
       fields: model fields of this world, see `physics.Model.fields`.
     """
-    rgba = geom_rgba(mj)
-    ids = np.flatnonzero((mj.geom_group < 3) & (rgba[:, 3] > 0) & np.isin(mj.geom_type, list(_HIT)))
+    ids = visible_ids(mj)
 
     def field(name: str) -> jax.Array:
         return jnp.asarray(fields.get(name, getattr(mj, name)), jnp.float32)[ids]
@@ -112,13 +130,24 @@ def visible(mj: mujoco.MjModel, data: Any, fields: Mapping[str, jax.Array]) -> G
         pos=xpos + jnp.einsum("nij,nj->ni", xmat, field("geom_pos")),
         mat=xmat @ jax.vmap(_matrix)(field("geom_quat")),
         size=field("geom_size"),
-        rgb=jnp.asarray(rgba[ids, :3], jnp.float32),
-        ids=ids,
-        types=mj.geom_type[ids],
+        rgb=jnp.asarray(geom_rgba(mj)[ids, :3], jnp.float32),
+        ids=tuple(ids.tolist()),
+        types=tuple(mj.geom_type[ids].tolist()),
     )
 
 
-def render(geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLike = LIGHT) -> Image:
+def joined(one: Geoms, other: Geoms) -> Geoms:
+    """All shapes of both."""
+
+    def both(name: str) -> jax.Array:
+        return jnp.concatenate([getattr(one, name), getattr(other, name)])
+
+    return Geoms(both("pos"), both("mat"), both("size"), both("rgb"), one.ids + other.ids, one.types + other.types)
+
+
+def render(
+    geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLike = LIGHT, background: ArrayLike = 1.0
+) -> Image:
     """Casts one ray through the middle of each pixel.
 
     One pass over the geoms, of elementwise operations on whole images only, which a compiler fuses; what is not used
@@ -130,12 +159,10 @@ def render(geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLi
       width: of the image.
       height: of the image.
       light: `[3]`, the direction in which light travels.
+      background: colour where nothing is, `[3]` or grey.
     """
-    half = jnp.tan(camera.fovy / 2)
-    x = (2 * (jnp.arange(width) + 0.5) / width - 1) * half * width / height
-    y = ((1 - 2 * (jnp.arange(height) + 0.5) / height) * half)[:, None]
-    towards = -jnp.asarray(light, jnp.float32)
-    towards /= jnp.linalg.norm(towards)
+    x, y = _pixels(camera, width, height)
+    towards = -_unit(jnp.asarray(light, jnp.float32))
     # Camera and light in each geom's frame.
     origins = jnp.einsum("nji,nj->ni", geoms.mat, camera.pos - geoms.pos)
     turns = jnp.einsum("nji,jk->nik", geoms.mat, camera.mat)
@@ -152,20 +179,26 @@ def render(geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLi
         depth = jnp.minimum(hit, depth)
 
     shade = AMBIENT + (1 - AMBIENT) * jnp.maximum(facing, 0.0)
-    rays = camera.mat[:, 0] * x[:, None] + camera.mat[:, 1] * y[..., None] - camera.mat[:, 2]
     return Image(
         depth=depth,
         segmentation=jnp.where(nearest < 0, -1, jnp.asarray(geoms.ids, jnp.int32)[nearest]),
-        rgb=jnp.where(nearest[..., None] < 0, 1.0, geoms.rgb[nearest] * shade[..., None]),
-        points=camera.pos + depth[..., None] * rays,
+        rgb=jnp.where(nearest[..., None] < 0, background, geoms.rgb[nearest] * shade[..., None]),
+        points=unproject(depth, camera),
     )
 
 
-def point_cloud(image: Image, low: ArrayLike, high: ArrayLike, count: int, key: jax.Array) -> jax.Array:
-    """`[count, 3]` points (m) of the image within a box, drawn at random; some repeat where there are too few.
+def unproject(depth: jax.Array, camera: Camera) -> jax.Array:
+    """Points `[height, width, 3]` in the world (m) at `depth: [height, width]` along the camera's rays."""
+    x, y = _pixels(camera, depth.shape[1], depth.shape[0])
+    rays = camera.mat[:, 0] * x[:, None] + camera.mat[:, 1] * y[..., None] - camera.mat[:, 2]
+    return camera.pos + depth[..., None] * rays
+
+
+def point_cloud(points: jax.Array, low: ArrayLike, high: ArrayLike, count: int, key: jax.Array) -> jax.Array:
+    """`[count, 3]` of `points: [..., 3]` (m) within a box, drawn at random; some repeat where there are too few.
 
     Args:
-      image: see `render`.
+      points: of one or more pictures, in the frame of the box.
       low: `[3]`, corner of the box (m).
       high: `[3]`, the opposite corner.
       count: of points.
@@ -175,13 +208,24 @@ def point_cloud(image: Image, low: ArrayLike, high: ArrayLike, count: int, key: 
       The points; the box's middle where none is inside.
     """
     low, high = jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32)
-    points = image.points.reshape(-1, 3)
-    inside = ((points > low) & (points < high)).all(-1) & (image.depth.reshape(-1) < FAR)
+    points = points.reshape(-1, 3)
+    inside = ((points > low) & (points < high)).all(-1)
     # Random places of the cumulated count: a draw with replacement, without sorting.
     total = jnp.cumsum(inside)
     wanted = jax.random.randint(key, (count,), 1, jnp.maximum(total[-1], 1) + 1)
     chosen = points[jnp.searchsorted(total, wanted)]
     return jnp.where(total[-1] > 0, chosen, (low + high) / 2)
+
+
+def _pixels(camera: Camera, width: int, height: int) -> tuple[jax.Array, jax.Array]:
+    """Where rays through the middles of pixels meet the plane one metre ahead: x `[width]` and y `[height, 1]`."""
+    half = jnp.tan(camera.fovy / 2)
+    x = (2 * (jnp.arange(width) + 0.5) / width - 1) * half * width / height
+    return x, ((1 - 2 * (jnp.arange(height) + 0.5) / height) * half)[:, None]
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    return x / jnp.linalg.norm(x)
 
 
 def _matrix(quat: jax.Array) -> jax.Array:

@@ -138,17 +138,39 @@ def sample(prior: Prior, obs: jax.Array, noise: jax.Array) -> jax.Array:
     Returns:
       `[chunk, action_size]`, within the demonstrated bounds.
     """
-    config = prior.config
     seen = normalize_obs(prior, obs)
-    network = Denoiser(config.width, config.blocks)
+    network = Denoiser(prior.config.width, prior.config.blocks)
 
-    def velocity(x: jax.Array, t: jax.Array) -> Any:
-        return network.apply(prior.params, x, seen, (t + 1) / config.train_timesteps)
+    def velocity(x: jax.Array, time: jax.Array) -> Any:
+        return network.apply(prior.params, x, seen, time)
 
+    unit = generate(velocity, noise.ravel(), prior.config).reshape(prior.noise_shape)
+    return prior.action_low + (unit + 1) / 2 * (prior.action_high - prior.action_low)
+
+
+def generate(
+    velocity: Callable[[jax.Array, jax.Array], jax.Array], noise: jax.Array, config: DiffusionConfig
+) -> jax.Array:
+    """`ddim` from `noise` with the timesteps of `config`; `velocity` is a function of x and time in (0, 1]."""
     alpha_bar = cosine_alpha_bar(config.train_timesteps)
     timesteps = trailing_timesteps(config.train_timesteps, config.sample_steps)
-    unit = ddim(velocity, noise.ravel(), alpha_bar, timesteps).reshape(prior.noise_shape)
-    return prior.action_low + (unit + 1) / 2 * (prior.action_high - prior.action_low)
+    return ddim(lambda x, t: velocity(x, (t + 1) / config.train_timesteps), noise, alpha_bar, timesteps)
+
+
+def denoising_loss(
+    velocity: Callable[[jax.Array, jax.Array], jax.Array],
+    x0: jax.Array,
+    config: DiffusionConfig,
+    time_key: jax.Array,
+    noise_key: jax.Array,
+) -> jax.Array:
+    """Mean squared error of `velocity(x [n, size], time [n])` on noisy versions of `x0: [n, size]`."""
+    t = jax.random.randint(time_key, (len(x0),), 0, config.train_timesteps)
+    eps = jax.random.normal(noise_key, x0.shape)
+    signal = jnp.asarray(cosine_alpha_bar(config.train_timesteps), jnp.float32)[t][:, None]
+    noisy = jnp.sqrt(signal) * x0 + jnp.sqrt(1 - signal) * eps
+    target = jnp.sqrt(signal) * eps - jnp.sqrt(1 - signal) * x0
+    return jnp.square(velocity(noisy, (t + 1) / config.train_timesteps) - target).mean()
 
 
 def normalize_obs(prior: Prior, obs: jax.Array) -> jax.Array:
@@ -206,7 +228,6 @@ def train(
     )
     seen = normalize_obs(prior, obs)
     unit = 2 * (actions - prior.action_low) / (prior.action_high - prior.action_low) - 1
-    alpha_bar = jnp.asarray(cosine_alpha_bar(config.train_timesteps), jnp.float32)
     network = Denoiser(config.width, config.blocks)
     optimizer = optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.train_steps), weight_decay=1e-6)
 
@@ -214,13 +235,11 @@ def train(
         start_key, time_key, noise_key = jax.random.split(key, 3)
         start = jax.random.choice(start_key, starts, (config.batch_size,))
         x0 = unit[start[:, None] + jnp.arange(config.chunk)].reshape(config.batch_size, -1)
-        t = jax.random.randint(time_key, (config.batch_size,), 0, config.train_timesteps)
-        eps = jax.random.normal(noise_key, x0.shape)
-        signal = alpha_bar[t][:, None]
-        noisy = jnp.sqrt(signal) * x0 + jnp.sqrt(1 - signal) * eps
-        target = jnp.sqrt(signal) * eps - jnp.sqrt(1 - signal) * x0
-        v: Any = network.apply(params, noisy, seen[start], (t + 1) / config.train_timesteps)
-        return jnp.square(v - target).mean()
+
+        def velocity(noisy: jax.Array, time: jax.Array) -> Any:
+            return network.apply(params, noisy, seen[start], time)
+
+        return denoising_loss(velocity, x0, config, time_key, noise_key)
 
     def update(state: TrainState, key: jax.Array) -> tuple[TrainState, jax.Array]:
         loss, grads = jax.value_and_grad(loss_fn)(state.params, key)

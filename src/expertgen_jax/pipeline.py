@@ -193,19 +193,27 @@ class Phases:
         episodes: int | None = None,
     ) -> dict[str, Any]:
         """Figures of a policy on the evaluation episodes, made once; by default on the run's back end."""
-        env = self.env if backend in (None, self.env.model.backend) else rollout.make_env(self.env.task, backend)
-        episodes = episodes or self.settings.eval_episodes
-        stored = self.run.read_json("evaluations.json") or {}
-        label = f"{name} on {env.model.backend}, {episodes} episodes"
-        if label not in stored:
-            self.progress("evaluate", 0.0, label)
-            start = time.monotonic()
-            figures = evaluate(env, *self.policy(name, prior, expert), episodes)
-            stored = self.run.read_json("evaluations.json") or {}  # another command may have written meanwhile
-            stored[label] = {"policy": name, **figures, "wall_s": time.monotonic() - start}
-            self.progress("evaluate", 1.0, f"{label}: success {figures['success']:.1%}")
-            self.run.write_json("evaluations.json", stored)
-        return stored[label]
+        policy, params = self.policy(name, prior, expert)
+        return evaluated_once(
+            self.run, self.progress, name, self.on(backend), policy, params, episodes or self.settings.eval_episodes
+        )
+
+    def on(self, backend: str | None) -> Env:
+        """The environment on a back end; by default the run's."""
+        return self.env if backend in (None, self.env.model.backend) else rollout.make_env(self.env.task, backend)
+
+    def needed(self, policy: str) -> tuple[Prior | None, Expert | None]:
+        """The prior and the expert, so far as a policy is made of them.
+
+        Raises:
+          UserError: the run has not come that far.
+        """
+        try:
+            prior = None if policy in ("script", "strong_script") else self.finished_prior()
+            return prior, None if prior is None or policy == "prior" else self.finished_expert(prior)
+        except FileNotFoundError as error:
+            missing = "prior" if policy == "prior" else "expert"
+            raise UserError(f"--run-dir {self.run.path} holds no {missing} yet: finish steer.py first") from error
 
     def other_backend(self) -> str:
         """The back end on which an expert of this run shows that it learnt the task and not the engine."""
@@ -217,29 +225,12 @@ class Phases:
         if path.exists():
             return
         self.progress("video", 0.0, f"{episodes} episodes of prior and expert")
-        env, panels = rollout.make_env(self.env.task, "native"), {}
-        try:
-            for name in ("prior", "expert"):
-                policy, params = self.policy(name, prior, expert)
-                key = jax.random.key(SELECTION_SEED)
-                worlds, frames = jax.device_get(rollout.record(env, policy, params, key, episodes))
-                until = frames.active.sum(1) + 10  # and half a second of the final pose
-                panels[name] = [
-                    video.render(
-                        env.model.mj,
-                        frames.qpos[i][:end],
-                        frames.mocap_pos[i][:end],
-                        frames.mocap_quat[i][:end],
-                        env.task.camera,
-                        fields={field: values[i] for field, values in worlds.fields.items()},
-                    )
-                    for i, end in enumerate(until)
-                ]
-            clips = [video.side_by_side({name: panels[name][i] for name in panels}) for i in range(episodes)]
-            video.write(path, np.concatenate(clips), fps=1 / env.task.control_dt)
-            self.progress("video", 1.0, f"{episodes} episodes of prior and expert")
-        except (OSError, RuntimeError, ImportError) as error:
-            print(f"warning: no video ({type(error).__name__}: {error})", file=sys.stderr)
+        env, panels, key = self.on("native"), {}, jax.random.key(SELECTION_SEED)
+        for name in ("prior", "expert"):
+            worlds, frames = rollout.record(env, *self.policy(name, prior, expert), key, episodes)
+            panels[name] = episode_clips(env, jax.device_get(worlds), jax.device_get(frames))
+        write_video(path, panels, env.task)
+        self.progress("video", 1.0, f"{episodes} episodes of prior and expert")
 
     def finish(self, prior: dict[str, Any], expert: dict[str, Any], transfer: dict[str, Any]) -> dict[str, Any]:
         """Draws `curves.png`, writes `summary.json` from the evaluations of prior and expert, and returns it.
@@ -282,6 +273,46 @@ class Phases:
         report.curves(rows, self.run.path / "curves.png", references=references)
         self.run.write_json("summary.json", summary)
         return summary
+
+
+def evaluated_once(
+    run: Run, progress: Progress, name: str, env: Env, policy: rollout.Policy, params: Any, episodes: int
+) -> dict[str, Any]:
+    """Figures of a policy on the evaluation episodes: those in the run directory, or new ones."""
+    label = f"{name} on {env.model.backend}, {episodes} episodes"
+    if label not in (run.read_json("evaluations.json") or {}):
+        progress("evaluate", 0.0, label)
+        start = time.monotonic()
+        figures = evaluate(env, policy, params, episodes)
+        stored = run.read_json("evaluations.json") or {}  # another command may have written meanwhile
+        stored[label] = {"policy": name, **figures, "wall_s": time.monotonic() - start}
+        progress("evaluate", 1.0, f"{label}: success {figures['success']:.1%}")
+        run.write_json("evaluations.json", stored)
+    return (run.read_json("evaluations.json") or {})[label]
+
+
+def episode_clips(env: Env, worlds: rollout.World, frames: rollout.Frame) -> list[np.ndarray]:
+    """Pictures of recorded episodes, each until half a second after its end; on the C engine."""
+    return [
+        video.render(
+            env.model.mj,
+            frames.qpos[i][:end],
+            frames.mocap_pos[i][:end],
+            frames.mocap_quat[i][:end],
+            env.task.camera,
+            fields={field: values[i] for field, values in worlds.fields.items()},
+        )
+        for i, end in enumerate(frames.active.sum(1) + 10)
+    ]
+
+
+def write_video(path: Path, panels: Mapping[str, Sequence[np.ndarray]], task: Task) -> None:
+    """Writes the clips of each panel one after another, the panels side by side; without ffmpeg it warns."""
+    clips = [video.side_by_side(dict(zip(panels, row, strict=True))) for row in zip(*panels.values(), strict=True)]
+    try:
+        video.write(path, np.concatenate(clips), fps=1 / task.control_dt)
+    except (OSError, RuntimeError, ImportError) as error:
+        print(f"warning: no video ({type(error).__name__}: {error})", file=sys.stderr)
 
 
 def open_phases(

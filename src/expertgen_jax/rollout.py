@@ -212,6 +212,12 @@ def reset_done(env: Env, worlds: World, key: jax.Array) -> World:
     return jax.vmap(pick)(over, fresh, worlds)
 
 
+def start(env: Env, policy: Policy, key: jax.Array) -> tuple[World, Any]:
+    """The episode of that key: its world and the policy's memory."""
+    reset_key, memory_key, _ = jax.random.split(key, 3)
+    return reset(env, reset_key), policy.init(memory_key)
+
+
 @functools.partial(jax.jit, static_argnames=("policy", "count"))
 def run(env: Env, policy: Policy, params: Any, key: jax.Array, count: int, first: jax.Array | int = 0) -> World:
     """Plays `count` episodes side by side to their ends, those numbered from `first` on.
@@ -222,7 +228,7 @@ def run(env: Env, policy: Policy, params: Any, key: jax.Array, count: int, first
       The final worlds, `[count]`.
     """
     keys = _episode_keys(key, first + jnp.arange(count))
-    worlds, memories = jax.vmap(lambda k: _start(env, policy, k))(keys)
+    worlds, memories = jax.vmap(lambda k: start(env, policy, k))(keys)
 
     def decide(carry: tuple[World, Any]) -> tuple[World, Any]:
         worlds, memories, _ = jax.vmap(lambda w, m, k: _decide(env, policy, params, w, m, k))(*carry, keys)
@@ -239,7 +245,7 @@ def record(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) ->
       The final worlds `[count]`, and frames `[count, time, ...]` with `time >= horizon`, a multiple of the chunk.
     """
     keys = _episode_keys(key, jnp.arange(count))
-    return record_from(env, policy, params, *jax.vmap(lambda k: _start(env, policy, k))(keys), keys)
+    return record_from(env, policy, params, *jax.vmap(lambda k: start(env, policy, k))(keys), keys)
 
 
 def record_from(
@@ -260,11 +266,6 @@ def record_from(
 
 def _episode_keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
-
-
-def _start(env: Env, policy: Policy, key: jax.Array) -> tuple[World, Any]:
-    reset_key, memory_key, _ = jax.random.split(key, 3)
-    return reset(env, reset_key), policy.init(memory_key)
 
 
 def _decide(

@@ -21,7 +21,7 @@ from expertgen_jax.files import atomic
 
 FILES = {
     *("config.json", "metrics.jsonl", "summary.json", "evaluations.json", "cost.json", "demos.npz", "curves.png"),
-    *("expert.mp4", "checkpoints", "tensorboard"),
+    *("expert.mp4", "student.mp4", "students", "checkpoints", "tensorboard"),
 }
 """What a run directory holds."""
 PACKAGES = ("expertgen-jax", "jax", "flax", "optax", "mujoco", "mujoco-mjx", "orbax-checkpoint", "numpy")

@@ -59,6 +59,30 @@ class Disassembly(NamedTuple):
     nominal_script: Script | None = None
 
 
+class View(NamedTuple):
+    """A camera of a task.
+
+    Attributes:
+      eye: where it stands (m).
+      target: what it looks at, upright (m).
+      fovy: vertical field of view (rad).
+      body: in whose frame these are given, as of a camera on the wrist; the world's if "".
+    """
+
+    eye: tuple[float, float, float]
+    target: tuple[float, float, float]
+    fovy: float = 0.8
+    body: str = ""
+
+
+class Box(NamedTuple):
+    """An upright box in the frame of `body`, or of the world if "" (m)."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    body: str = ""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """A manipulation task with a 0/1 reward.
@@ -87,6 +111,10 @@ class Task:
       disassembly: how to take the finished work apart, for demonstrations that are made backwards.
       lenient: `(data, context) -> bool`, latched over an episode; for comparison with published figures only.
       privileged: `(data, context) -> array [n]`, what the critic sees besides the observation.
+      proprioception: `data -> {name: array}`, what a robot feels of itself: joints, forces, commands. Students see
+        nothing else but pictures, so that it must not tell what only cameras can.
+      cameras: by name; what students see.
+      workspace: where point clouds are cropped to, and in whose frame their points are.
       final_pose: `(data, context) -> {name: scalar}` (SI), whose quantiles over final states tell how it succeeded.
       preset: settings that this task needs other than the defaults, as `{"steer": {"episodes": 20000}}`.
       hold: control steps for which `success` must hold.
@@ -112,6 +140,9 @@ class Task:
     disassembly: Disassembly | None = None
     lenient: Callable[[Any, Context], jax.Array] | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None
+    proprioception: Callable[[Any], Mapping[str, jax.Array]] | None = None
+    cameras: Mapping[str, View] | None = None
+    workspace: Box | None = None
     final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None
     preset: Mapping[str, Any] | None = None
     hold: int = 5

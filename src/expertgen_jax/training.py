@@ -1,4 +1,4 @@
-"""Steering on the host's side: blocks on the device, and between them evaluation, metrics and checkpoints."""
+"""Steering and distillation on the host's side: programs on the device, between them evaluation and checkpoints."""
 
 import time
 from collections.abc import Callable
@@ -9,18 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from expertgen_jax import checkpoint, metrics, rollout, steering
+from expertgen_jax import checkpoint, metrics, rollout, steering, student
+from expertgen_jax.dagger import Dagger, DaggerState
 from expertgen_jax.evaluate import SELECTION_SEED
 from expertgen_jax.runlog import Progress, Run
 from expertgen_jax.steering import Expert, Steering, SteerState
+from expertgen_jax.student import Student
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Best(struct.PyTreeNode):
-    """The best expert so far and its success on the selection episodes (-1 before there is one)."""
+    """The best policy so far and its success on the selection episodes (-1 before there is one)."""
 
-    expert: Expert
+    policy: Any
     success: jax.Array
 
 
@@ -80,7 +82,56 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
         text = f"{row['episodes']} episodes, training success {row['train_success']:.1%}, "
         text += f"best {float(best.success):.1%}, " if best.success >= 0 else ""
         progress("steer", min(1.0, row["episodes"] / config.episodes), f"{text}{rate:,.0f} steps/s")
-    return best.expert
+    return best.policy
+
+
+def distil(run: Run, learner: Dagger, key: jax.Array, progress: Progress) -> Student:
+    """Plays, labels and learns for `config.rounds` rounds; goes on from the last checkpoint in the run directory.
+
+    Returns:
+      The student, of all rounds that were evaluated, that did best on the selection episodes; of equals the latest.
+    """
+    config = learner.config
+    series = checkpoint.Series(run.checkpoints / "training")
+    clock = _Clock()
+
+    def init(learner: Dagger) -> tuple[DaggerState, Best]:
+        state = learner.init(key)
+        return state, Best(state.student, jnp.float32(-1.0))
+
+    restored = series.restore(jax.eval_shape(init, learner))
+    done, (state, best) = restored if restored is not None else (0, jax.jit(init)(learner))
+    run.keep_rows(lambda row: row["phase"] != "distil" or row["round"] <= done)
+    earlier = max((row["wall_s"] for row in run.rows() if row["phase"] == "distil"), default=0.0)
+
+    @clock.compiled(donate_argnums=1)
+    def play_round(learner: Dagger, state: DaggerState) -> tuple[DaggerState, dict[str, jax.Array]]:
+        return learner.round(state)
+
+    @clock.compiled()
+    def select(learner: Dagger, challenger: Student, best: Best) -> tuple[Best, jax.Array]:
+        policy, key = student.policy(learner.eyes, learner.prior.config.chunk), jax.random.key(SELECTION_SEED)
+        success = rollout.run(learner.env, policy, challenger, key, config.eval_episodes).success.mean()
+        better = success >= best.success
+        return jax.tree.map(lambda x, y: jnp.where(better, x, y), Best(challenger, success), best), success
+
+    while (played := int(state.round)) < config.rounds:
+        state, figures = play_round(learner, state)
+        row: dict[str, Any] = {"phase": "distil", "round": played + 1}
+        row |= {"labelled": int(state.labels.labelled), "kept": int(state.labels.count)}
+        row |= {name: float(x) for name, x in figures.items()}
+        due = (played + 1) % config.eval_period == 0 or played + 1 == config.rounds
+        if due:
+            best, success = select(learner, state.student, best)
+            row |= _evaluated(success[None], config.eval_episodes)
+        row |= {"wall_s": earlier + clock.elapsed() + clock.compile_s}
+        run.log(row, step=row["labelled"])
+        if due:
+            series.save(played + 1, (state, best))
+        text = f"{row['labelled']} decisions labelled, loss {row['loss']:.4f}"
+        text += f", best {float(best.success):.1%}" if best.success >= 0 else ""
+        progress("distil", row["round"] / config.rounds, text)
+    return best.policy
 
 
 def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:

@@ -132,6 +132,17 @@ def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(padded, axis=2)
 
 
+def inset(frames: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """`frames: [T, H, W, 3] uint8` with `pictures: [T, h, w, 3]` in [0, 1] in the bottom right corner, at most half as
+    high and enlarged in whole steps."""
+    scale = max(1, frames.shape[1] // 2 // max(1, pictures.shape[1]))
+    large = (255 * pictures).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = large.shape[1:3]
+    result = frames.copy()
+    result[:, frames.shape[1] - height :, frames.shape[2] - width :] = large
+    return result
+
+
 def _draw_label(frames: np.ndarray, label: str) -> None:
     """White on a dark strip, in place."""
     margin, size = frames.shape[1] // 48, max(10, frames.shape[1] // 16)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from expertgen_jax import physics, rollout
+from expertgen_jax import camera, physics, rollout
 from expertgen_jax.errors import UserError
 from expertgen_jax.task import Script, Start, Task
 
@@ -73,6 +73,14 @@ def check_task(task: Task) -> None:
     if task.final_pose is not None:
         for name, value in _mapping(task, "final_pose", _call(task, "final_pose", task.final_pose, data, context)):
             _expect(task, f"final_pose()['{name}']", value, ())
+    if task.proprioception is not None:
+        felt = _call(task, "proprioception", task.proprioception, data)
+        for name, value in _mapping(task, "proprioception", felt):
+            _expect(task, f"proprioception()['{name}']", value, np.shape(value))
+    for name, view in (task.cameras or {}).items():
+        _call(task, f"cameras['{name}']", camera.of_view, mj, data, view)
+    if task.workspace is not None:
+        _call(task, "workspace", camera.frame, mj, data, task.workspace.body)
     for name in ("script", "strong_script"):
         if getattr(task, name) is not None:
             _check_script(task, name, getattr(task, name), data, context, key)
@@ -110,8 +118,8 @@ def _compile(task: Task) -> mujoco.MjModel:
         raise _wrong(task, "control_dt", f"is {task.control_dt} s, not a multiple of the timestep {mj.opt.timestep} s")
     if not task.observation:
         raise _wrong(task, "observation", "is empty")
-    camera = _call(task, "camera", lambda: np.array([*task.camera[0], *task.camera[1:]], float))
-    _expect(task, "camera (lookat, distance, azimuth, elevation)", camera, (6,))
+    of_video = _call(task, "camera", lambda: np.array([*task.camera[0], *task.camera[1:]], float))
+    _expect(task, "camera (lookat, distance, azimuth, elevation)", of_video, (6,))
     return mj
 
 

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from expertgen_jax import control
-from expertgen_jax.task import Disassembly, Start, Task
+from expertgen_jax.task import Box, Disassembly, Start, Task, View
 from expertgen_jax.tasks import randomization as randomization_lib
 from expertgen_jax.tasks import scripts
 from expertgen_jax.tasks.fit import CLEARANCE_ABOVE, Context, Fit, Starts, widened
@@ -114,6 +114,14 @@ def insertion(
         qpos = jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])])
         return start._replace(qpos=qpos, ctrl=qpos)
 
+    def felt(data: Any) -> dict[str, jax.Array]:
+        return {
+            "hand_velocity": data.qvel[:6],
+            "target_lead": data.ctrl[:6] - data.qpos[:6],
+            "contact_force": jnp.clip(data.sensordata[:3], -FORCE, FORCE),
+            "contact_torque": jnp.clip(data.sensordata[3:6], -TORQUE, TORQUE),
+        }
+
     def observe(data: Any, context: Context) -> dict[str, jax.Array]:
         seen_yaw = yaw_of(data.mocap_quat) + context.yaw_error
         # The tip as the hand knows it: where the plug would be if it were held as it should be.
@@ -122,13 +130,13 @@ def insertion(
             "tip_position": tip,
             "tip_near_hole": jnp.clip(tip[:2], -NEAR, NEAR),
             "hand_rotation": data.qpos[3:6] - seen_yaw * jnp.array([1.0, 0, 0]),
-            "hand_velocity": data.qvel[:6],
-            "target_lead": data.ctrl[:6] - data.qpos[:6],
-            "contact_force": jnp.clip(data.sensordata[:3], -FORCE, FORCE),
-            "contact_torque": jnp.clip(data.sensordata[3:6], -TORQUE, TORQUE),
+            **felt(data),
             "socket_yaw": seen_yaw,
             "shape": context.fit.shape,
         }
+
+    def proprioception(data: Any) -> dict[str, jax.Array]:
+        return {"hand_pose": data.qpos[:6], **felt(data)}
 
     def final_pose(data: Any, context: Context) -> dict[str, jax.Array]:
         tip, xmat = data.site_xpos[tip_site] - data.mocap_pos[0], data.site_xmat[tip_site]
@@ -192,6 +200,13 @@ def insertion(
         strong_script=None if starts.yaw_error else scripts.spiral_search(observe, -reach),
         lenient=lenient,
         privileged=privileged,
+        proprioception=proprioception,
+        cameras={
+            "front": View(eye=(0.0, -0.30, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
+            "side": View(eye=(0.30, 0.0, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
+            "wrist": View(eye=(0.0, -0.07, 0.03), target=(0.0, 0.0, reach), fovy=0.75, body="hand"),
+        },
+        workspace=Box(low=(-0.06, -0.06, reach - 0.03), high=(0.06, 0.06, reach + 0.03), body="hand"),
         final_pose=final_pose,
         camera=((0.0, -0.01, 0.045), 0.31, 105.0, -35.0),  # looks between the fingers, into the hole
     )

@@ -1,0 +1,40 @@
+"""From an expert to a student that sees only what a robot sees: DAgger with cameras on the device.
+
+    python experiments/distill.py --run-dir runs/peg-0
+
+The same command goes on where an interrupted one stopped.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from expertgen_jax import command, distillation, pipeline
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distill(distillation.Settings):
+    """From an expert to a student that sees only what a robot sees: DAgger with cameras on the device."""
+
+    run_dir: Path
+    """The expert's run; the student goes into its folder students/NAME."""
+    name: str | None = None
+    """The student's; by default its modality."""
+    overwrite: bool = False
+    """Start afresh, removing the student's folder."""
+
+
+def main(args: Distill) -> None:
+    phases = pipeline.reopen_phases(args.run_dir)
+    settings = distillation.Settings(
+        **{f.name: getattr(args, f.name) for f in dataclasses.fields(distillation.Settings)}
+    )
+    pupil = distillation.open_student(phases, settings, args.name or args.student.modality, args.overwrite)
+    evaluations = pupil.evaluation("off"), pupil.evaluation("default")
+    pupil.finish(*evaluations)
+    pupil.record()
+    print(pipeline.results_table([phases.evaluation("expert", *phases.needed("expert")), *evaluations]))
+    print(f"\n{pupil.run.path}: {', '.join(sorted(path.name for path in pupil.run.path.iterdir()))}")
+
+
+if __name__ == "__main__":
+    command.run(Distill, main)

@@ -1,0 +1,198 @@
+"""Distillation by DAgger (Ross et al. 2011): a student learns what the expert does in the states that it gets into.
+
+A round plays one episode in every world. At each decision either acts: the expert with probability alpha, which falls
+linearly from round to round, else the student. Every decision is labelled with the expert's action chunk; labels of
+episodes that fail are dropped; the rest joins the labels of earlier rounds, and the student trains on all of them. With
+alpha at 1 throughout it is behaviour cloning. A round is one jitted program: cameras, physics, expert and learning.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from expertgen_jax import rollout, steering, student
+from expertgen_jax.diffusion import Prior
+from expertgen_jax.rollout import Env
+from expertgen_jax.steering import Expert, SteerConfig
+from expertgen_jax.student import Eyes, Percept, Student, StudentConfig
+from expertgen_jax.visual import VisualRandomization
+
+
+@dataclasses.dataclass(frozen=True)
+class DaggerConfig:
+    """Distillation."""
+
+    rounds: int = 12
+    """Times that episodes are played, labelled and learnt from."""
+    worlds: int = 256
+    """Episodes a round."""
+    alpha_start: float = 1.0
+    """Share of decisions that are the expert's in the first round."""
+    alpha_end: float = 0.2
+    """The same in the last; in between it falls linearly."""
+    updates: int = 250
+    """Gradient steps a round."""
+    batch_size: int = 256
+    """Labelled decisions in a gradient step."""
+    learning_rate: float = 1e-3
+    """Of AdamW, decayed to zero along a cosine."""
+    eval_period: int = 3
+    """Rounds between two evaluations."""
+    eval_episodes: int = 256
+    """Episodes of such an evaluation; the best student is kept by them."""
+
+
+class Labels(struct.PyTreeNode):
+    """Labelled decisions, of which the first `count` are filled.
+
+    Attributes:
+      percepts: `[capacity, history, ...]` float16; chunks: `[capacity, chunk, action_size]`.
+      count: of labels kept; labelled: of all that the expert gave.
+    """
+
+    percepts: Percept
+    chunks: jax.Array
+    count: jax.Array
+    labelled: jax.Array
+
+
+_EXAMPLES = 2048  # of the first round, by which percepts are normalised
+
+
+def _examples(labels: Labels, rows: jax.Array) -> tuple[Percept, jax.Array]:
+    """Percepts and chunks by number."""
+    return jax.tree.map(lambda x: x[rows].astype(jnp.float32), labels.percepts), labels.chunks[rows]
+
+
+class DaggerState(struct.PyTreeNode):
+    """Everything that distillation carries from round to round; saved whole for resuming."""
+
+    key: jax.Array
+    student: Student
+    opt_state: Any
+    labels: Labels
+    round: jax.Array
+
+
+class Dagger(struct.PyTreeNode):
+    """An environment, its expert, and a student: pure functions of `DaggerState`."""
+
+    env: Env
+    prior: Prior
+    expert: Expert
+    steer: SteerConfig = struct.field(pytree_node=False)
+    config: DaggerConfig = struct.field(pytree_node=False)
+    student: StudentConfig = struct.field(pytree_node=False)
+    visual: VisualRandomization = struct.field(pytree_node=False)
+
+    @functools.cached_property
+    def eyes(self) -> Eyes:
+        """How the student perceives."""
+        return Eyes(self.env, self.student, self.visual)
+
+    @property
+    def decisions(self) -> int:
+        """Most decisions in an episode."""
+        return -(-self.env.task.horizon // self.prior.config.chunk)
+
+    @functools.cached_property
+    def _optimizer(self) -> optax.GradientTransformation:
+        steps = self.config.rounds * self.config.updates
+        return optax.adamw(optax.cosine_decay_schedule(self.config.learning_rate, steps))
+
+    def init(self, key: jax.Array) -> DaggerState:
+        """An untrained student and no labels."""
+        key, memory_key, student_key = jax.random.split(key, 3)
+        percepts, shape = self.eyes.init(memory_key).percepts, self.prior.noise_shape
+        capacity = self.config.rounds * self.config.worlds * self.decisions
+        fresh = student.untrained(self.student, percepts, shape, student_key)
+        return DaggerState(
+            key=key,
+            student=fresh,
+            opt_state=self._optimizer.init(fresh.params),
+            labels=Labels(
+                percepts=jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), jnp.float16), percepts),
+                chunks=jnp.zeros((capacity, *shape)),
+                count=jnp.int32(0),
+                labelled=jnp.int32(0),
+            ),
+            round=jnp.int32(0),
+        )
+
+    def alpha(self, state: DaggerState) -> jax.Array:
+        """Share of decisions that are the expert's in this round."""
+        done = state.round / max(1, self.config.rounds - 1)
+        return self.config.alpha_start + done * (self.config.alpha_end - self.config.alpha_start)
+
+    def round(self, state: DaggerState) -> tuple[DaggerState, dict[str, jax.Array]]:
+        """Plays, labels and learns; returns figures."""
+        key, play_key, learn_key = jax.random.split(state.key, 3)
+        labels, success = self.play(state, play_key)
+        learner, rows = state.student, jnp.arange(_EXAMPLES) % jnp.maximum(labels.count, 1)
+        of_first = student.statistics(_examples(labels, rows)[0])
+        mean, std = jax.tree.map(lambda x, y: jnp.where(state.round == 0, x, y), of_first, (learner.mean, learner.std))
+        figures = {"train_success": success, "alpha": self.alpha(state)}
+        state = state.replace(key=key, labels=labels, student=learner.replace(mean=mean, std=std))
+        state, loss = self.learn(state, learn_key)
+        return state.replace(round=state.round + 1), figures | {"loss": loss}
+
+    def play(self, state: DaggerState, key: jax.Array) -> tuple[Labels, jax.Array]:
+        """One episode in every world, labelled; returns all labels, and the share of episodes that succeeded."""
+        config, env, eyes = self.config, self.env, self.eyes
+        teacher = steering.expert_policy(self.prior.config.chunk, self.steer)
+        alpha = self.alpha(state)
+        keys = jax.random.split(key, (3, config.worlds))
+        worlds, memories = jax.vmap(lambda k: rollout.reset(env, k))(keys[0]), jax.vmap(eyes.init)(keys[1])
+
+        def decide(world: Any, memory: Any, key: jax.Array) -> tuple[Any, Any, Any]:
+            perceive_key, act_key, turn_key = jax.random.split(jax.random.fold_in(key, world.steps), 3)
+            memory = eyes.perceive(memory, world, perceive_key)
+            _, label = teacher.act((self.prior, self.expert), (), world, act_key)
+            own = student.act(state.student, memory.percepts, act_key)
+            actions = jnp.where(jax.random.bernoulli(turn_key, alpha), label, own)
+            after, _ = rollout.advance(env, world, actions)
+            return after, memory, (memory.percepts, label, ~rollout.done(env, world))
+
+        def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
+            worlds, memories, (percepts, *labelled) = jax.vmap(decide)(*carry, keys[2])
+            return (worlds, memories), (jax.tree.map(jnp.float16, percepts), *labelled)
+
+        (worlds, _), (percepts, chunks, active) = jax.lax.scan(step, (worlds, memories), None, length=self.decisions)
+        keep = (active & worlds.success).ravel()
+        labels = state.labels
+        place = jnp.where(keep, labels.count + jnp.cumsum(keep) - 1, len(labels.chunks))
+
+        def put(old: jax.Array, new: jax.Array) -> jax.Array:
+            return old.at[place].set(new.reshape(len(place), *new.shape[2:]), mode="drop")
+
+        return labels.replace(
+            percepts=jax.tree.map(put, labels.percepts, percepts),
+            chunks=put(labels.chunks, chunks),
+            count=labels.count + keep.sum(),
+            labelled=labels.labelled + active.sum(),
+        ), worlds.success.mean()
+
+    def learn(self, state: DaggerState, key: jax.Array) -> tuple[DaggerState, jax.Array]:
+        """`config.updates` gradient steps on all labels; returns the mean loss."""
+        labels = state.labels
+
+        def update(state: DaggerState, key: jax.Array) -> tuple[DaggerState, jax.Array]:
+            sample_key, loss_key = jax.random.split(key)
+            rows = jax.random.randint(sample_key, (self.config.batch_size,), 0, jnp.maximum(labels.count, 1))
+            percepts, chunks = _examples(labels, rows)
+
+            def loss_fn(params: Any) -> jax.Array:
+                return student.loss(state.student.replace(params=params), percepts, chunks, loss_key)
+
+            loss, grads = jax.value_and_grad(loss_fn)(state.student.params)
+            updates, opt_state = self._optimizer.update(grads, state.opt_state, state.student.params)
+            learnt = state.student.replace(params=optax.apply_updates(state.student.params, updates))
+            return state.replace(student=learnt, opt_state=opt_state), loss
+
+        state, losses = jax.lax.scan(update, state, jax.random.split(key, self.config.updates))
+        return state, losses.mean()

@@ -1,0 +1,168 @@
+"""Students of a run: each has a run directory of its own, `students/NAME`, inside the expert's."""
+
+import dataclasses
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from expertgen_jax import checkpoint, physics, pipeline, rollout, student, training, video, visual
+from expertgen_jax.dagger import Dagger, DaggerConfig
+from expertgen_jax.errors import UserError
+from expertgen_jax.evaluate import SELECTION_SEED
+from expertgen_jax.pipeline import Phases
+from expertgen_jax.rollout import Env
+from expertgen_jax.runlog import Run, as_json, check_settings, open_run, provenance, read_settings
+from expertgen_jax.student import Eyes, Student, StudentConfig
+from expertgen_jax.tasks.randomization import Name
+from expertgen_jax.visual import VISUAL_RANDOMIZATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What makes a student what it is; stored in its `config.json`."""
+
+    seed: int = 0
+    """Of all randomness in the distillation."""
+    visual: Name = "default"
+    """Visual randomisation in training: camera poses, colours, light, clutter, errors of depth."""
+    eval_episodes: int = 1024
+    """Episodes behind the reported figures."""
+    student: StudentConfig = dataclasses.field(default_factory=StudentConfig)
+    """What the student sees, and its network."""
+    dagger: DaggerConfig = dataclasses.field(default_factory=DaggerConfig)
+    """Distillation."""
+
+
+def open_student(phases: Phases, settings: Settings, name: str, overwrite: bool = False) -> "Pupil":
+    """Checks the settings and makes or opens the directory of the student `name`.
+
+    Raises:
+      UserError: a setting is out of range or asks for what the task does not have, the run holds no expert, or the
+        directory was made with other settings.
+    """
+    check_settings(dataclasses.replace(settings, seed=1))
+    for field in ("alpha_start", "alpha_end"):
+        if getattr(settings.dagger, field) > 1:
+            raise UserError(f"--dagger.{field.replace('_', '-')} must be at most 1")
+    prior, expert = phases.needed("expert")
+    Eyes(phases.env, settings.student, VISUAL_RANDOMIZATIONS[settings.visual])
+    run = open_run(phases.run.path / "students" / name, as_json(settings), overwrite)
+    return Pupil(phases, run, settings, name, prior, expert)
+
+
+def reopen(phases: Phases, name: str) -> "Pupil":
+    """Opens a student by name, with the settings that made it.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    path = phases.run.path / "students" / name
+    if not (path / "checkpoints" / "student").exists():
+        made = sorted(p.parents[1].name for p in phases.run.path.glob("students/*/checkpoints/student"))
+        raise UserError(f"--student {name}: the run has {', '.join(made) or 'none'}; make it with distill.py")
+    stored = read_settings(path)
+    settings = pipeline.settings_from(Settings(), stored)
+    return Pupil(phases, Run(path, stored), settings, name, *phases.needed("expert"))
+
+
+class Pupil:
+    """A student of a run, from nothing to its evaluation; each phase is done once."""
+
+    def __init__(self, phases: Phases, run: Run, settings: Settings, name: str, prior: Any, expert: Any):
+        self.phases, self.run, self.settings, self.name, self.prior, self.expert = (
+            *(phases, run, settings, name, prior),
+            expert,
+        )
+
+    def learner(self) -> Dagger:
+        """The distillation as pure functions."""
+        settings, phases = self.settings, self.phases
+        ranges = VISUAL_RANDOMIZATIONS[settings.visual]
+        return Dagger(
+            phases.env, self.prior, self.expert, phases.settings.steer, settings.dagger, settings.student, ranges
+        )
+
+    def student(self) -> Student:
+        """The student in the directory, or the end of a distillation that goes on where it stopped."""
+        learner, path = self.learner(), self.run.checkpoints / "student"
+        try:
+            return checkpoint.restore(path, jax.eval_shape(lambda k: learner.init(k).student, jax.random.key(0)))
+        except FileNotFoundError:
+            pass
+        trained = training.distil(self.run, learner, jax.random.key(self.settings.seed), self.phases.progress)
+        checkpoint.save(path, trained)
+        shutil.rmtree(self.run.checkpoints / "training")  # the labels: hundreds of megabytes
+        return trained
+
+    def policy(self, env: Env, visual_name: Name) -> rollout.Policy:
+        """The student as a policy, of which it is the parameters."""
+        eyes = Eyes(env, self.settings.student, VISUAL_RANDOMIZATIONS[visual_name])
+        return student.policy(eyes, self.prior.config.chunk)
+
+    def evaluation(self, visual_name: Name, episodes: int | None = None, backend: str | None = None) -> dict[str, Any]:
+        """Figures of the student on the evaluation episodes under a visual randomisation, made once."""
+        env, episodes = self.phases.on(backend), episodes or self.settings.eval_episodes
+        label = f"{self.name} student, visual {visual_name},"
+        return pipeline.evaluated_once(
+            self.run, self.phases.progress, label, env, self.policy(env, visual_name), self.student(), episodes
+        )
+
+    def record(self, episodes: int = 2) -> None:
+        """`student.mp4`: the expert, and the student with what its cameras see, from the same starts."""
+        path = self.run.path / "student.mp4"
+        if path.exists():
+            return
+        self.phases.progress("video", 0.0, f"{episodes} episodes of expert and student")
+        env, key = self.phases.on("native"), jax.random.key(SELECTION_SEED)
+        seen = rollout.record(env, *self.phases.policy("expert", self.prior, self.expert), key, episodes)
+        panels = {"expert": pipeline.episode_clips(env, *jax.device_get(seen))}
+        worlds, frames = rollout.record(env, self.policy(env, "off"), self.student(), key, episodes)
+        clips = pipeline.episode_clips(env, *jax.device_get((worlds, frames)))
+        panels["student"] = [
+            video.inset(clip, self._pictures(env, jax.tree.map(lambda x, i=i: x[i], (worlds, frames)), len(clip)))
+            for i, clip in enumerate(clips)
+        ]
+        pipeline.write_video(path, panels, env.task)
+        self.phases.progress("video", 1.0, f"{episodes} episodes of expert and student")
+
+    def _pictures(self, env: Env, episode: Any, count: int) -> np.ndarray:
+        """What the student's cameras see in the first control steps of an episode, below each other, as grey or RGB."""
+        world, frames = episode
+        config, off = self.settings.student, VISUAL_RANDOMIZATIONS["off"]
+        look = visual.draw(off, env.task, env.model.mj, jax.random.key(0))
+        model = physics.with_fields(env.model, world.fields)
+
+        def see(qpos: jax.Array, mocap_pos: jax.Array, mocap_quat: jax.Array) -> jax.Array:
+            data = physics.init(model, qpos, None, qpos[: env.model.mj.nu], mocap_pos, mocap_quat)
+            image = visual.see(
+                off, env.task, env.model.mj, world.replace(data=data), look, config.image_size, jax.random.key(0)
+            )
+            near = jnp.clip(1 - image.depth / 0.5, 0.0, 1.0)[..., None]  # brighter is nearer
+            return image.rgb if config.modality == "rgb" else jnp.repeat(near, 3, axis=-1)
+
+        if not env.task.cameras:
+            return np.zeros((count, 0, 0, 3))
+        pictures = jax.jit(jax.vmap(see))(frames.qpos[:count], frames.mocap_pos[:count], frames.mocap_quat[:count])
+        return np.asarray(pictures).reshape(count, -1, config.image_size, 3)
+
+    def finish(self, *evaluations: dict[str, Any]) -> dict[str, Any]:
+        """Writes and returns `summary.json`, from the evaluations without and with visual randomisation."""
+        rows = [row for row in self.run.rows() if row["phase"] == "distil"]
+        expert = self.phases.evaluation("expert", self.prior, self.expert)
+        summary = {
+            "task": self.phases.env.task.name,
+            "student": self.name,
+            "physics": self.phases.env.model.backend,
+            **provenance(),
+            "expert_success": expert["success"],
+            **{figures["policy"]: {name: figures[name] for name in ("success", "ci95")} for figures in evaluations},
+            "eval_episodes": evaluations[0]["episodes"],
+            "labelled": rows[-1]["labelled"],
+            "kept": rows[-1]["kept"],
+            "wall_s": {"distil": rows[-1]["wall_s"], "eval": sum(figures["wall_s"] for figures in evaluations)},
+        }
+        self.run.write_json("summary.json", summary)
+        return summary
