@@ -2,9 +2,11 @@
 
     python experiments/reproduce.py peg
     python experiments/reproduce.py assembly
+    python experiments/reproduce.py distillation
 
 For every task and seed it runs `steer.py` as a person would, then evaluates the script, the prior and the expert on
-1024 episodes, the expert on both back ends. Finished runs are not redone; interrupted ones go on.
+1024 episodes, the expert on both back ends. For `distillation` it then makes students: `distill.py` as a person would
+run it, and variants of it. Finished runs are not redone; interrupted ones go on.
 """
 
 import dataclasses
@@ -13,24 +15,47 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from expertgen_jax import command, physics, pipeline, report
+from expertgen_jax import command, distillation, physics, pipeline, report
 from expertgen_jax.runlog import provenance, write_json
 from expertgen_jax.tasks.assembly import SHAPES
 
-TASKS = {"peg": ("peg",), "assembly": (*SHAPES, "peg_flat", "peg_tight", "gear_on_shaft", "assembly")}
+TASKS = {
+    "peg": ("peg",),
+    "assembly": (*SHAPES, "peg_flat", "peg_tight", "gear_on_shaft", "assembly"),
+    "distillation": ("peg", "pin_in_block", "cap_on_post", "block_on_rail"),
+}
 """Of each experiment."""
+CONTROL = {"blank": {"student": {"modality": "blank"}}}
+MODALITIES = {name: {"student": {"modality": name}} for name in ("state", "rgb", "points")}
+HEADS = {"diffusion": {"student": {"head": "diffusion"}}}
+ALPHAS = {f"alpha-{a}": {"dagger": {"alpha_start": a, "alpha_end": a}} for a in (0.5, 0.2, 0.0)}
+# About 1, 3, 10, 35 and 100 thousand labels, by the episodes a round.
+BUDGETS = {
+    f"{method}-{worlds}": {"dagger": {"worlds": worlds, "alpha_end": alpha}}
+    for worlds in (7, 21, 70, 256, 700)
+    for method, alpha in (("DAgger", 0.2), ("BC", 1.0))
+    if (method, worlds) != ("DAgger", 256)  # the default
+}
+STUDENTS: dict[str, dict[str, Any]] = {
+    "peg": CONTROL | MODALITIES | HEADS | ALPHAS | BUDGETS,
+    "pin_in_block": CONTROL,
+    "cap_on_post": CONTROL,
+    "block_on_rail": CONTROL | BUDGETS,
+}
+"""What is varied in `distill.py`'s defaults, task by task."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reproduce:
     """Makes the figures that the README quotes."""
 
-    experiment: Annotated[Literal["peg", "assembly"], tyro.conf.Positional]
+    experiment: Annotated[Literal["peg", "assembly", "distillation"], tyro.conf.Positional]
     """What to reproduce."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds; the evaluation episodes are always the same."""
@@ -53,12 +78,19 @@ def main(args: Reproduce) -> None:
     out = args.out or Path("results") / f"{args.experiment}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     budget = [] if args.episodes is None else ["--steer.episodes", str(args.episodes)]
-    rows = []
+    rows, students = [], []
     for task in args.tasks or TASKS[args.experiment]:
         for seed in args.seeds:
             run_dir = args.runs / f"{task}-{backend}-{seed}"
             rows.append(reproduce(task, seed, ["--physics", backend, *budget], run_dir, args.transfer_episodes))
-            write_json(out, {"experiment": args.experiment, "physics": backend, **provenance(), "runs": rows})
+            content = {"experiment": args.experiment, "physics": backend, **provenance(), "runs": rows}
+            write_json(out, content)
+            if args.experiment == "distillation":
+                for row in distil(task, run_dir):
+                    students.append(row)
+                    write_json(out, content | {"students": students})
+    if students:
+        report.budgets(budget_curves(students), out.with_name(f"{out.stem}_budgets.png"))
     for rule, interval in (("success", "ci95"), ("success_lenient", "ci95_lenient")):
         report.bars(bar_groups(rows, rule, interval), out.with_name(f"{out.stem}_{rule}.png"))
     print(f"wrote {out}")
@@ -81,17 +113,7 @@ def bar_groups(rows: list[dict[str, Any]], rule: str, interval: str) -> dict[str
 
 def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_episodes: int) -> dict[str, Any]:
     """One run: the command's wall time and memory, and every policy on the evaluation episodes."""
-    cost = run_dir / "cost.json"
-    if not cost.exists():
-        script = Path(__file__).with_name("steer.py")
-        flags = ["--task", task, "--seed", str(seed), "--run-dir", str(run_dir), *options]
-        fresh, start = not run_dir.exists(), time.monotonic()
-        child = subprocess.Popen([sys.executable, str(script), *flags])
-        _, status, usage = os.wait4(child.pid, 0)
-        if status:
-            sys.exit(os.waitstatus_to_exitcode(status))
-        seconds = time.monotonic() - start if fresh else None  # of a run that was interrupted it would mislead
-        write_json(cost, {"command_wall_s": seconds, "peak_memory_gb": usage.ru_maxrss / 1e6})
+    cost = run_once("steer.py", run_dir, "--task", task, "--seed", str(seed), "--run-dir", str(run_dir), *options)
     phases = pipeline.reopen_phases(run_dir)
     prior = phases.finished_prior()
     expert = phases.finished_expert(prior)
@@ -107,7 +129,45 @@ def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_
     summary = json.loads((run_dir / "summary.json").read_text())
     kept = ("demo_success", "train_episodes", "env_steps", "diverged", "wall_s")
     kept_figures = {name: summary[name] for name in kept}
-    return {"task": task, "seed": seed, **json.loads(cost.read_text()), **kept_figures, **figures}
+    return {"task": task, "seed": seed, **cost, **kept_figures, **figures}
+
+
+def run_once(script: str, folder: Path, *flags: str) -> dict[str, Any]:
+    """Runs a command that fills a folder, unless it has; returns its wall time and memory."""
+    cost = folder / "cost.json"
+    if not cost.exists():
+        fresh, start = not folder.exists(), time.monotonic()
+        child = subprocess.Popen([sys.executable, str(Path(__file__).with_name(script)), *flags])
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            sys.exit(os.waitstatus_to_exitcode(status))
+        seconds = time.monotonic() - start if fresh else None  # of a run that was interrupted it would mislead
+        write_json(cost, {"command_wall_s": seconds, "peak_memory_gb": usage.ru_maxrss / 1e6})
+    return json.loads(cost.read_text())
+
+
+def distil(task: str, run_dir: Path) -> Iterator[dict[str, Any]]:
+    """The students of a run, one after another: the default, then those that differ from it."""
+    cost = run_once("distill.py", run_dir / "students" / "depth", "--run-dir", str(run_dir))
+    for name, changes in {"depth": {}, **STUDENTS[task]}.items():
+        settings = pipeline.with_preset(distillation.Settings(), changes)
+        pupil = distillation.open_student(pipeline.reopen_phases(run_dir), settings, name)
+        pupil.student()
+        evaluations = {visual: pupil.evaluation(visual) for visual in ("default", *(["off"] if not changes else []))}
+        print(f"{task}\n{pipeline.results_table(list(evaluations.values()))}\n", flush=True)
+        yield {"task": task, "name": name, **(cost if name == "depth" else {}), **pupil.figures(), **evaluations}
+
+
+def budget_curves(students: list[dict[str, Any]]) -> dict[str, dict[str, list[tuple[float, ...]]]]:
+    """What `report.budgets` takes: `{task: {method: [(labelled, success, low, high), ...]}}`."""
+    curves: dict[str, dict[str, list[tuple[float, ...]]]] = {}
+    for row in students:
+        if row["name"] in {"depth", *BUDGETS}:
+            figures = row["default"]
+            point = (row["labelled"], figures["success"], *figures["ci95"])
+            method = "BC" if row["name"].startswith("BC") else "DAgger"
+            curves.setdefault(row["task"], {}).setdefault(method, []).append(point)
+    return {task: methods for task, methods in curves.items() if "BC" in methods}
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def test_a_student_learns_from_what_it_sees(modality, shape, head):
     [
         ({"cameras": None}, {"modality": "depth"}, "has no cameras"),
         ({"workspace": None}, {"modality": "points"}, "has no workspace"),
-        ({"proprioception": None}, {"modality": "blank"}, "defines no proprioception"),
+        ({"feel": None}, {"modality": "blank"}, "defines no proprioception"),
         ({}, {"image_size": 20}, "must be a multiple of 8"),
     ],
 )

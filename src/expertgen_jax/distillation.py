@@ -72,10 +72,8 @@ class Pupil:
     """A student of a run, from nothing to its evaluation; each phase is done once."""
 
     def __init__(self, phases: Phases, run: Run, settings: Settings, name: str, prior: Any, expert: Any):
-        self.phases, self.run, self.settings, self.name, self.prior, self.expert = (
-            *(phases, run, settings, name, prior),
-            expert,
-        )
+        self.phases, self.run, self.settings = phases, run, settings
+        self.name, self.prior, self.expert = name, prior, expert
 
     def learner(self) -> Dagger:
         """The distillation as pure functions."""
@@ -105,7 +103,7 @@ class Pupil:
     def evaluation(self, visual_name: Name, episodes: int | None = None, backend: str | None = None) -> dict[str, Any]:
         """Figures of the student on the evaluation episodes under a visual randomisation, made once."""
         env, episodes = self.phases.on(backend), episodes or self.settings.eval_episodes
-        label = f"{self.name} student, visual {visual_name},"
+        label = f"{self.name} student, visual {visual_name}"
         return pipeline.evaluated_once(
             self.run, self.phases.progress, label, env, self.policy(env, visual_name), self.student(), episodes
         )
@@ -150,7 +148,6 @@ class Pupil:
 
     def finish(self, *evaluations: dict[str, Any]) -> dict[str, Any]:
         """Writes and returns `summary.json`, from the evaluations without and with visual randomisation."""
-        rows = [row for row in self.run.rows() if row["phase"] == "distil"]
         expert = self.phases.evaluation("expert", self.prior, self.expert)
         summary = {
             "task": self.phases.env.task.name,
@@ -160,9 +157,12 @@ class Pupil:
             "expert_success": expert["success"],
             **{figures["policy"]: {name: figures[name] for name in ("success", "ci95")} for figures in evaluations},
             "eval_episodes": evaluations[0]["episodes"],
-            "labelled": rows[-1]["labelled"],
-            "kept": rows[-1]["kept"],
-            "wall_s": {"distil": rows[-1]["wall_s"], "eval": sum(figures["wall_s"] for figures in evaluations)},
+            **self.figures(),
         }
         self.run.write_json("summary.json", summary)
         return summary
+
+    def figures(self) -> dict[str, Any]:
+        """Decisions labelled and kept, and seconds that the distillation took."""
+        last = [row for row in self.run.rows() if row["phase"] == "distil"][-1]
+        return {"labelled": last["labelled"], "kept": last["kept"], "distil_s": last["wall_s"]}

@@ -130,6 +130,29 @@ def bars(groups: Mapping[str, Mapping[str, tuple[float, float, float]]], path: s
         figure.savefig(temporary, format="png", dpi=130)
 
 
+def budgets(curves: Mapping[str, Mapping[str, Sequence[tuple[float, ...]]]], path: str | os.PathLike[str]) -> None:
+    """Draws success against labelled decisions, one panel a task, as a PNG; the file appears whole or not at all.
+
+    Args:
+      curves: `{task: {method: [(labels, success, low, high), ...]}}`, success in [0, 1] with the bounds of an interval.
+      path: of the PNG.
+    """
+    figure = Figure(figsize=(5.2 * max(1, len(curves)), 3.8), layout="constrained")
+    for i, (task, methods) in enumerate(curves.items()):
+        axes = figure.add_subplot(1, len(curves), i + 1)
+        for (method, points), colour in zip(methods.items(), (_EXPERT, _TRAIN), strict=False):
+            labels, success, low, high = zip(*sorted(points), strict=True)
+            axes.fill_between(labels, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(labels, success, "o-", color=colour, linewidth=2, markersize=4, label=method)
+        axes.set(title=task, xlabel="decisions labelled by the expert", xscale="log", ylim=(0, 1.02))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.legend(loc="lower right", frameon=False)
+    with atomic(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """An aligned plain-text table: the first column to the left, the others to the right, a rule below the head.
 

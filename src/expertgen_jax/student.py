@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from expertgen_jax import camera, diffusion, rollout, visual
+from expertgen_jax import task as task_lib
 from expertgen_jax.diffusion import Denoiser, DiffusionConfig
 from expertgen_jax.errors import UserError
 from expertgen_jax.rollout import Env, Policy, World
@@ -84,7 +85,7 @@ class Eyes:
 
     def __post_init__(self) -> None:
         task, modality = self.env.task, self.config.modality
-        if modality != "state" and task.proprioception is None:
+        if modality != "state" and task.feel is None:
             raise UserError(f"--student.modality {modality}: task '{task.name}' defines no proprioception")
         if modality in ("depth", "rgb", "points") and not task.cameras:
             raise UserError(f"--student.modality {modality}: task '{task.name}' has no cameras")
@@ -116,8 +117,7 @@ class Eyes:
         config, task, mj = self.config, self.env.task, self.env.model.mj
         if config.modality == "state":
             return Percept(world.obs, jnp.zeros(0))
-        assert task.proprioception is not None
-        felt = jnp.concatenate([jnp.ravel(x) for x in task.proprioception(world.data).values()])
+        felt = task_lib.feel(task, world.data)
         if config.modality == "blank":
             return Percept(felt, jnp.zeros(0))
         look_key, cloud_key = jax.random.split(key)

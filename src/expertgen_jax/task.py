@@ -111,8 +111,9 @@ class Task:
       disassembly: how to take the finished work apart, for demonstrations that are made backwards.
       lenient: `(data, context) -> bool`, latched over an episode; for comparison with published figures only.
       privileged: `(data, context) -> array [n]`, what the critic sees besides the observation.
-      proprioception: `data -> {name: array}`, what a robot feels of itself: joints, forces, commands. Students see
-        nothing else but pictures, so that it must not tell what only cameras can.
+      proprioception: name and unit of each entry of `feel`, in the order in which they are concatenated.
+      feel: `data -> {name: array}`, what a robot feels of itself: joints, forces, commands. Students know nothing else
+        but pictures, so that it must not tell what only cameras can.
       cameras: by name; what students see.
       workspace: where point clouds are cropped to, and in whose frame their points are.
       final_pose: `(data, context) -> {name: scalar}` (SI), whose quantiles over final states tell how it succeeded.
@@ -140,7 +141,8 @@ class Task:
     disassembly: Disassembly | None = None
     lenient: Callable[[Any, Context], jax.Array] | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None
-    proprioception: Callable[[Any], Mapping[str, jax.Array]] | None = None
+    proprioception: Mapping[str, str] | None = None
+    feel: Callable[[Any], Mapping[str, jax.Array]] | None = None
     cameras: Mapping[str, View] | None = None
     workspace: Box | None = None
     final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None
@@ -154,6 +156,13 @@ def observe(task: Task, data: Any, context: Context) -> jax.Array:
     """The observation as one vector `[obs_size] float32`, entries in the order of `task.observation`."""
     parts = task.observe(data, context)
     return jnp.concatenate([jnp.ravel(parts[name]) for name in task.observation]).astype(jnp.float32)
+
+
+def feel(task: Task, data: Any) -> jax.Array:
+    """Proprioception as one vector `[n] float32`, entries in the order of `task.proprioception`."""
+    assert task.feel is not None and task.proprioception is not None
+    parts = task.feel(data)
+    return jnp.concatenate([jnp.ravel(parts[name]) for name in task.proprioception]).astype(jnp.float32)
 
 
 def privileged(task: Task, data: Any, context: Context) -> jax.Array:

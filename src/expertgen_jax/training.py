@@ -74,7 +74,8 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
         due = row["episodes"] // config.eval_period > episodes // config.eval_period
         if due or row["episodes"] >= config.episodes:
             best, success = select(learner, jax.vmap(learner.expert)(states), best)
-            row |= _evaluated(success, config.eval_episodes)
+            row |= _evaluated(success.max(), config.eval_episodes)
+            row["success_of_seeds"] = [float(s) for s in success]
         row |= {"compile_s": earlier["compile_s"] + clock.compile_s, "wall_s": earlier["wall_s"] + clock.elapsed()}
         run.log(row, step=row["env_steps"])
         if "success" in row:
@@ -123,7 +124,7 @@ def distil(run: Run, learner: Dagger, key: jax.Array, progress: Progress) -> Stu
         due = (played + 1) % config.eval_period == 0 or played + 1 == config.rounds
         if due:
             best, success = select(learner, state.student, best)
-            row |= _evaluated(success[None], config.eval_episodes)
+            row |= _evaluated(success, config.eval_episodes)
         row |= {"wall_s": earlier + clock.elapsed() + clock.compile_s}
         run.log(row, step=row["labelled"])
         if due:
@@ -153,11 +154,10 @@ def _total(counts: jax.Array) -> int:
     return int(np.asarray(counts).sum(dtype=np.int64))
 
 
-def _evaluated(success: jax.Array, episodes: int) -> dict[str, Any]:
-    """Success of the best seed with its interval, and of each seed."""
-    low, high = metrics.wilson(round(float(success.max()) * episodes), episodes)
-    seeds = [float(s) for s in success]
-    return {"success": max(seeds), "success_low": low, "success_high": high, "success_of_seeds": seeds}
+def _evaluated(success: jax.Array, episodes: int) -> dict[str, float]:
+    """Success on the selection episodes with its interval."""
+    low, high = metrics.wilson(round(float(success) * episodes), episodes)
+    return {"success": float(success), "success_low": low, "success_high": high}
 
 
 class _Clock:

@@ -52,14 +52,7 @@ def check_task(task: Task) -> None:
     model = physics.with_fields(env.model, start.fields)
     data = physics.init(model, start.qpos, None, start.ctrl, start.mocap_pos, start.mocap_quat)
     context = start.context
-    seen = _call(task, "observe", task.observe, data, context)
-    for name in task.observation:
-        if not hasattr(seen, "keys") or name not in seen:
-            raise _wrong(task, "observe", f"returned no entry '{name}', which `observation` lists")
-        _expect(task, f"observe()['{name}']", seen[name], np.shape(seen[name]))
-    for name in seen:
-        if name not in task.observation:
-            raise _wrong(task, "observe", f"returned '{name}', which `observation` does not list")
+    _check_entries(task, "observe", _call(task, "observe", task.observe, data, context), "observation")
 
     action = jnp.zeros(task.action_size)
     _expect(task, "control", _call(task, "control", task.control, data, action), (mj.nu,))
@@ -73,10 +66,8 @@ def check_task(task: Task) -> None:
     if task.final_pose is not None:
         for name, value in _mapping(task, "final_pose", _call(task, "final_pose", task.final_pose, data, context)):
             _expect(task, f"final_pose()['{name}']", value, ())
-    if task.proprioception is not None:
-        felt = _call(task, "proprioception", task.proprioception, data)
-        for name, value in _mapping(task, "proprioception", felt):
-            _expect(task, f"proprioception()['{name}']", value, np.shape(value))
+    if task.feel is not None:
+        _check_entries(task, "feel", _call(task, "feel", task.feel, data), "proprioception")
     for name, view in (task.cameras or {}).items():
         _call(task, f"cameras['{name}']", camera.of_view, mj, data, view)
     if task.workspace is not None:
@@ -100,6 +91,18 @@ def _mapping(task: Task, name: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise _wrong(task, name, f"returned {type(value).__name__}, expected a dict")
     return value.items()
+
+
+def _check_entries(task: Task, function: str, found: Any, listed: str) -> None:
+    """What `function` returned has the entries that the task's field `listed` names, and no others."""
+    names = getattr(task, listed) or {}
+    for name in names:
+        if not hasattr(found, "keys") or name not in found:
+            raise _wrong(task, function, f"returned no entry '{name}', which `{listed}` lists")
+        _expect(task, f"{function}()['{name}']", found[name], np.shape(found[name]))
+    for name in found:
+        if name not in names:
+            raise _wrong(task, function, f"returned '{name}', which `{listed}` does not list")
 
 
 def _compile(task: Task) -> mujoco.MjModel:

@@ -34,6 +34,11 @@ CONTACT_OBSERVATION = {
     "contact_force": "N",  # at the plug's tip in the plug's own axes, clipped to 10
     "contact_torque": "N m",  # about the tip, clipped to 0.05: it tells on which side the plug rests
 }
+PROPRIOCEPTION = {
+    "hand_pose": "m, rad",  # in the world
+    **{name: OBSERVATION[name] for name in ("hand_velocity", "target_lead")},
+    **CONTACT_OBSERVATION,
+}
 SHAPE_OBSERVATION = {
     "socket_yaw": "rad",  # as observed
     "shape": "1, mm",  # what kind of joint it is, and its sizes
@@ -114,8 +119,9 @@ def insertion(
         qpos = jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])])
         return start._replace(qpos=qpos, ctrl=qpos)
 
-    def felt(data: Any) -> dict[str, jax.Array]:
+    def feel(data: Any) -> dict[str, jax.Array]:
         return {
+            "hand_pose": data.qpos[:6],
             "hand_velocity": data.qvel[:6],
             "target_lead": data.ctrl[:6] - data.qpos[:6],
             "contact_force": jnp.clip(data.sensordata[:3], -FORCE, FORCE),
@@ -130,13 +136,10 @@ def insertion(
             "tip_position": tip,
             "tip_near_hole": jnp.clip(tip[:2], -NEAR, NEAR),
             "hand_rotation": data.qpos[3:6] - seen_yaw * jnp.array([1.0, 0, 0]),
-            **felt(data),
+            **feel(data),
             "socket_yaw": seen_yaw,
             "shape": context.fit.shape,
         }
-
-    def proprioception(data: Any) -> dict[str, jax.Array]:
-        return {"hand_pose": data.qpos[:6], **felt(data)}
 
     def final_pose(data: Any, context: Context) -> dict[str, jax.Array]:
         tip, xmat = data.site_xpos[tip_site] - data.mocap_pos[0], data.site_xmat[tip_site]
@@ -200,7 +203,8 @@ def insertion(
         strong_script=None if starts.yaw_error else scripts.spiral_search(observe, -reach),
         lenient=lenient,
         privileged=privileged,
-        proprioception=proprioception,
+        proprioception=PROPRIOCEPTION,
+        feel=feel,
         cameras={
             "front": View(eye=(0.0, -0.30, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
             "side": View(eye=(0.30, 0.0, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),

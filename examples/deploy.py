@@ -1,0 +1,101 @@
+"""Runs an exported policy on MuJoCo's C engine; imports nothing of expertgen_jax.
+
+    python examples/deploy.py runs/peg-0/export [episodes]
+
+On a robot, `sense` and `depth_pictures` would read its joints and cameras, and `control`'s targets go to its drives.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax.export
+import mujoco
+import numpy as np
+
+STATE = [
+    *("qpos", "qvel", "ctrl", "time", "xpos", "xquat", "xmat", "site_xpos", "site_xmat", "sensordata", "mocap_pos"),
+    "mocap_quat",
+]
+
+
+def load(folder: Path):
+    card = json.loads((folder / "card.json").read_text())
+    if card["version"] != 1:
+        sys.exit(f"{folder}: version {card['version']} of the format; this script knows version 1")
+    if card["inputs"]["pictures"]["kind"] in ("rgb", "points"):
+        sys.exit(f"{folder}: wants {card['inputs']['pictures']['kind']}; this script makes depth pictures only")
+    programs = {
+        path.stem: jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call) for path in folder.glob("*.jax")
+    }
+    return card, programs, mujoco.MjModel.from_xml_path(str(folder / "scene.xml"))
+
+
+def state_of(model, data):
+    shapes = {"xmat": (model.nbody, 3, 3), "site_xmat": (model.nsite, 3, 3)}
+    return {
+        name: np.float32(getattr(data, name)).reshape(shapes.get(name, np.shape(getattr(data, name)))) for name in STATE
+    }
+
+
+def depth_pictures(model, data, pictures):
+    """`[cameras, height, width, 1]` (m) along the optical axes, by ray casting, with the card's camera parameters."""
+    if not pictures["shape"][0]:
+        return np.zeros(0, np.float32)
+    _, height, width, _ = pictures["shape"]
+    result = []
+    for view in pictures["cameras"].values():
+        body = model.body(view["body"] or "world").id
+        pos, mat = data.xpos[body], data.xmat[body].reshape(3, 3)
+        back = np.subtract(view["eye"], view["target"]) / np.linalg.norm(np.subtract(view["eye"], view["target"]))
+        right = np.cross([0, 0, 1], back) / np.linalg.norm(np.cross([0, 0, 1], back))
+        half = np.tan(view["fovy"] / 2)
+        x, y = np.meshgrid((2 * np.arange(width) + 1) / width - 1, 1 - (2 * np.arange(height) + 1) / height)
+        rays = x[..., None] * half * width / height * right + y[..., None] * half * np.cross(back, right) - back
+        rays = rays.reshape(-1, 3) @ mat.T
+        length = np.linalg.norm(rays, axis=1)
+        geom, distance = np.zeros(len(rays), np.int32), np.zeros(len(rays))
+        groups, eye = np.array([1, 1, 1, 0, 0, 0], np.uint8), pos + mat @ view["eye"]
+        unit = (rays / length[:, None]).ravel()
+        mujoco.mj_multiRay(model, data, eye, unit, groups, 1, -1, geom, distance, None, len(rays), 10.0)
+        result.append(np.where(geom < 0, 1.0, np.minimum(distance / length, 1.0)).reshape(height, width, 1))
+    return np.array(result, np.float32)
+
+
+def play(card, programs, model, seed):
+    start, data = programs["reset"](np.uint32(seed)), mujoco.MjData(model)
+    for name, values in start["fields"].items():
+        getattr(model, name)[:] = values
+    for name in ("qpos", "ctrl", "mocap_pos", "mocap_quat"):
+        if name in start:
+            getattr(data, name)[:] = start[name]
+    mujoco.mj_forward(model, data)
+    context, key, held = start["context"], np.array([0, seed], np.uint32), 0
+    vectors: list = []
+    seen: list = []
+    latencies: list = []
+    for step in range(card["horizon"]):
+        if step % card["output"]["shape"][0] == 0:
+            began, count = time.perf_counter(), card["inputs"]["history"]
+            vectors = [programs["sense"](state_of(model, data), context), *vectors][:count]
+            seen = [depth_pictures(model, data, card["inputs"]["pictures"]), *seen][:count]
+            percepts = [np.stack((x + x[-1:] * count)[:count]) for x in (vectors, seen)]
+            ready = time.perf_counter()
+            chunk = np.asarray(programs["policy"](*percepts, key))
+            latencies.append((ready - began, time.perf_counter() - ready))
+        data.ctrl[:] = programs["control"](state_of(model, data), chunk[step % len(chunk)])
+        mujoco.mj_step(model, data, card["substeps"])
+        held = held + 1 if programs["success"](state_of(model, data), context) else 0
+        if held == card["hold"]:
+            return True, latencies
+    return False, latencies
+
+
+if __name__ == "__main__":
+    card, programs, model = load(Path(sys.argv[1]))
+    play(card, programs, model, seed=0)  # compiles
+    episodes = [play(card, programs, model, seed) for seed in range(1, 1 + int((sys.argv[2:] or ["10"])[0]))]
+    sensing, acting = 1000 * np.median([pair for _, latencies in episodes for pair in latencies], axis=0)
+    print(f"{card['policy']} of {card['task']}: {sum(ok for ok, _ in episodes)} of {len(episodes)} episodes succeed")
+    print(f"median latency: {sensing:.1f} ms to see, {acting:.1f} ms to act, every {1000 * card['decision_dt']:.0f} ms")
