@@ -24,6 +24,7 @@ import tyro
 from expertgen_jax import command, distillation, physics, pipeline, report
 from expertgen_jax.runlog import provenance, write_json
 from expertgen_jax.tasks.assembly import SHAPES
+from expertgen_jax.tasks.randomization import Name
 
 TASKS = {
     "peg": ("peg",),
@@ -153,7 +154,8 @@ def distil(task: str, run_dir: Path) -> Iterator[dict[str, Any]]:
         settings = pipeline.with_preset(distillation.Settings(), changes)
         pupil = distillation.open_student(pipeline.reopen_phases(run_dir), settings, name)
         pupil.student()
-        evaluations = {visual: pupil.evaluation(visual) for visual in ("default", *(["off"] if not changes else []))}
+        randomizations: list[Name] = ["default"] if changes else ["off", "default"]
+        evaluations: dict[str, Any] = {visual: pupil.evaluation(visual) for visual in randomizations}
         print(f"{task}\n{pipeline.results_table(list(evaluations.values()))}\n", flush=True)
         yield {"task": task, "name": name, **(cost if name == "depth" else {}), **pupil.figures(), **evaluations}
 

@@ -277,3 +277,73 @@ def test_full_disk_keeps_the_last_good_file(tmp_path, monkeypatch):
 
 def test_example_task_loads():
     assert tasks.load(str(ROOT / "examples" / "push_puck.py")).name == "push_puck"
+
+
+# --- students ----------------------------------------------------------------------------------------------------
+
+SMALL_STUDENT = [
+    *("--student.image-size", "16", "--student.hidden", "16", "--dagger.rounds", "2", "--dagger.worlds", "4"),
+    *("--dagger.updates", "5", "--dagger.batch-size", "16", "--dagger.eval-period", "1", "--dagger.eval-episodes", "4"),
+    *("--eval-episodes", "4"),
+]
+
+
+@pytest.fixture(scope="session")
+def student_run(small_run, tmp_path_factory) -> Path:
+    """A copy of the small run with a student that its hardly trained expert made."""
+    run = tmp_path_factory.mktemp("runs") / "taught"
+    shutil.copytree(small_run, run)
+    code, out, err = call("distill.py", "--run-dir", str(run), *SMALL_STUDENT)
+    assert code == 0, err
+    assert "depth student, visual default" in out
+    return run
+
+
+def test_distill_leaves_a_student_in_the_run_directory(student_run):
+    folder = student_run / "students" / "depth"
+    assert all((folder / name).stat().st_size > 0 for name in ("config.json", "metrics.jsonl", "student.mp4"))
+    assert not (folder / "checkpoints" / "training").exists(), "labels are large"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {"expert_success", "depth student, visual off", "labelled", "kept", "versions"} <= summary.keys()
+    code, _, err = call("distill.py", "--run-dir", str(student_run), *SMALL_STUDENT)
+    assert code == 0 and "distil " not in err, "it is not made twice"
+
+
+def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
+    flags = ("--run-dir", str(student_run), "--policy", "student")
+    code, out, err = call("evaluate.py", *flags, "--visual", "strong", "--episodes", "4")
+    assert code == 0 and "depth student, visual strong" in out, err
+    code, out, err = call("export.py", *flags, "--out", str(tmp_path / "kit"))
+    assert code == 0, err
+    code, out, err = call("../examples/deploy.py", str(tmp_path / "kit"), "1")
+    assert code == 0 and "ms to act" in out, err
+    card = tmp_path / "kit" / "card.json"
+    card.write_text(card.read_text().replace('"version": 1', '"version": 99'))
+    code, _, err = call("../examples/deploy.py", str(tmp_path / "kit"))
+    assert code != 0 and err.strip().endswith("version 99 of the format; this script knows version 1")
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "problem"),
+    [
+        ("distill.py", ("--student.image-size", "20"), "--student.image-size 20 must be a multiple of 8"),
+        ("distill.py", ("--student.image-size", "24"), "was made with --student.image-size 16, not 24"),
+        ("distill.py", ("--dagger.alpha-end", "1.5"), "--dagger.alpha-end must be at most 1"),
+        ("evaluate.py", ("--policy", "student", "--student", "rgb"), "--student rgb: the run has depth"),
+        ("export.py", ("--student", "rgb"), "--student rgb: the run has depth"),
+    ],
+)
+def test_mistakes_with_students_are_explained_in_one_line(student_run, script, flags, problem):
+    code, _, err = call(
+        script, "--run-dir", str(student_run), *(SMALL_STUDENT if script == "distill.py" else ()), *flags
+    )
+    assert code == 2
+    assert problem in err.strip().splitlines()[-1]
+
+
+def test_a_run_without_an_expert_teaches_nobody(small_run, tmp_path):
+    run = tmp_path / "unfinished"
+    shutil.copytree(small_run, run)
+    shutil.rmtree(run / "checkpoints" / "expert")
+    code, _, err = call("distill.py", "--run-dir", str(run))
+    assert code == 2 and "holds no expert yet: finish steer.py first" in err

@@ -29,6 +29,14 @@ def world(env):
     return jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(3))
 
 
+def perceive(eyes, memory, world, key):
+    return jax.jit(eyes.perceive)(memory, world, jax.random.key(key))
+
+
+def begin(eyes):
+    return jax.jit(eyes.init)(jax.random.key(0))
+
+
 def config(modality, **changes):
     return dataclasses.replace(SMALL, modality=modality, **changes)
 
@@ -36,7 +44,7 @@ def config(modality, **changes):
 @pytest.mark.parametrize("modality", SEEN)
 def test_percepts_have_their_shapes_and_a_student_acts_on_them(env, world, modality):
     eyes = Eyes(env, config(modality, history=2), OFF)
-    memory = eyes.perceive(eyes.init(jax.random.key(0)), world, jax.random.key(1))
+    memory = perceive(eyes, begin(eyes), world, 1)
     assert memory.percepts.seen.shape == (2, *SEEN[modality])
     assert np.isfinite(memory.percepts.felt).all() and np.isfinite(memory.percepts.seen).all()
     fresh = student.untrained(eyes.config, memory.percepts, CHUNK, jax.random.key(2))
@@ -49,7 +57,7 @@ def test_where_the_socket_is_shows_in_pictures_only(env, world, modality):
     eyes = Eyes(env, config(modality), OFF)
 
     def look(world):
-        return eyes.perceive(eyes.init(jax.random.key(0)), world, jax.random.key(1)).percepts
+        return perceive(eyes, begin(eyes), world, 1).percepts
 
     data = env.task.reset(jax.random.key(9), env.sizes)
     elsewhere = world.data.mocap_pos + jnp.array([0.03, 0.0, 0.0])
@@ -67,9 +75,9 @@ def test_memory_keeps_the_newest_percepts_first(env, world):
     def at(step):
         return world.replace(steps=jnp.int32(4 * step), data=world.data.replace(qpos=jnp.full(6, float(step))))
 
-    memory = eyes.init(jax.random.key(0))
+    memory = begin(eyes)
     for step in range(4):
-        memory = eyes.perceive(memory, at(step), jax.random.key(step))
+        memory = perceive(eyes, memory, at(step), step)
         if step == 0:
             np.testing.assert_array_equal(memory.percepts.felt[:, 0], [0, 0, 0])
             assert (memory.percepts.seen[2] > 0).all(), "the first percept fills the memory"
@@ -78,15 +86,15 @@ def test_memory_keeps_the_newest_percepts_first(env, world):
 
 def test_a_late_picture_is_the_one_before(env, world):
     eyes = Eyes(env, config("depth"), VisualRandomization(stale=1.0, noise=0.01))
-    first = eyes.perceive(eyes.init(jax.random.key(0)), world, jax.random.key(1))
+    first = perceive(eyes, begin(eyes), world, 1)
     assert (first.percepts.seen > 0).any(), "the first is never late"
-    second = eyes.perceive(first, world.replace(steps=jnp.int32(4)), jax.random.key(2))
+    second = perceive(eyes, first, world.replace(steps=jnp.int32(4)), 2)
     np.testing.assert_array_equal(second.percepts.seen, first.percepts.seen)
 
 
 def test_points_are_in_the_frame_of_the_workspace(env, world):
     eyes = Eyes(env, config("points", points=256), OFF)
-    cloud = eyes.perceive(eyes.init(jax.random.key(0)), world, jax.random.key(1)).percepts.seen[0]
+    cloud = perceive(eyes, begin(eyes), world, 1).percepts.seen[0]
     box = env.task.workspace
     middle = (np.array(box.low) + np.array(box.high)) / 2
     empty = np.isclose(cloud, middle).all(-1)

@@ -15,10 +15,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from expertgen_jax import rollout, steering, student
-from expertgen_jax.diffusion import Prior
-from expertgen_jax.rollout import Env
-from expertgen_jax.steering import Expert, SteerConfig
+from expertgen_jax import rollout, student
+from expertgen_jax.rollout import Env, Policy, World
 from expertgen_jax.student import Eyes, Percept, Student, StudentConfig
 from expertgen_jax.visual import VisualRandomization
 
@@ -80,12 +78,18 @@ class DaggerState(struct.PyTreeNode):
 
 
 class Dagger(struct.PyTreeNode):
-    """An environment, its expert, and a student: pure functions of `DaggerState`."""
+    """An environment, an expert, and a student: pure functions of `DaggerState`.
+
+    Attributes:
+      env: the task on a back end.
+      params: of the expert.
+      expert: any policy.
+      config: settings of the distillation; student: of the student; visual: of what it sees.
+    """
 
     env: Env
-    prior: Prior
-    expert: Expert
-    steer: SteerConfig = struct.field(pytree_node=False)
+    params: Any
+    expert: Policy = struct.field(pytree_node=False)
     config: DaggerConfig = struct.field(pytree_node=False)
     student: StudentConfig = struct.field(pytree_node=False)
     visual: VisualRandomization = struct.field(pytree_node=False)
@@ -98,7 +102,7 @@ class Dagger(struct.PyTreeNode):
     @property
     def decisions(self) -> int:
         """Most decisions in an episode."""
-        return -(-self.env.task.horizon // self.prior.config.chunk)
+        return -(-self.env.task.horizon // self.expert.chunk)
 
     @functools.cached_property
     def _optimizer(self) -> optax.GradientTransformation:
@@ -108,7 +112,7 @@ class Dagger(struct.PyTreeNode):
     def init(self, key: jax.Array) -> DaggerState:
         """An untrained student and no labels."""
         key, memory_key, student_key = jax.random.split(key, 3)
-        percepts, shape = self.eyes.init(memory_key).percepts, self.prior.noise_shape
+        percepts, shape = self.eyes.init(memory_key).percepts, (self.expert.chunk, self.env.task.action_size)
         capacity = self.config.rounds * self.config.worlds * self.decisions
         fresh = student.untrained(self.student, percepts, shape, student_key)
         return DaggerState(
@@ -144,19 +148,19 @@ class Dagger(struct.PyTreeNode):
     def play(self, state: DaggerState, key: jax.Array) -> tuple[Labels, jax.Array]:
         """One episode in every world, labelled; returns all labels, and the share of episodes that succeeded."""
         config, env, eyes = self.config, self.env, self.eyes
-        teacher = steering.expert_policy(self.prior.config.chunk, self.steer)
         alpha = self.alpha(state)
         keys = jax.random.split(key, (3, config.worlds))
-        worlds, memories = jax.vmap(lambda k: rollout.reset(env, k))(keys[0]), jax.vmap(eyes.init)(keys[1])
+        worlds, memories = jax.vmap(lambda k: rollout.start(env, self.expert, k))(keys[0])
+        memories = memories, jax.vmap(eyes.init)(keys[1])
 
-        def decide(world: Any, memory: Any, key: jax.Array) -> tuple[Any, Any, Any]:
+        def decide(world: World, memories: Any, key: jax.Array) -> tuple[World, Any, Any]:
             perceive_key, act_key, turn_key = jax.random.split(jax.random.fold_in(key, world.steps), 3)
-            memory = eyes.perceive(memory, world, perceive_key)
-            _, label = teacher.act((self.prior, self.expert), (), world, act_key)
+            of_expert, label = self.expert.act(self.params, memories[0], world, act_key)
+            memory = eyes.perceive(memories[1], world, perceive_key)
             own = student.act(state.student, memory.percepts, act_key)
             actions = jnp.where(jax.random.bernoulli(turn_key, alpha), label, own)
             after, _ = rollout.advance(env, world, actions)
-            return after, memory, (memory.percepts, label, ~rollout.done(env, world))
+            return after, (of_expert, memory), (memory.percepts, label, ~rollout.done(env, world))
 
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
             worlds, memories, (percepts, *labelled) = jax.vmap(decide)(*carry, keys[2])

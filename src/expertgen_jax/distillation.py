@@ -78,10 +78,9 @@ class Pupil:
     def learner(self) -> Dagger:
         """The distillation as pure functions."""
         settings, phases = self.settings, self.phases
+        expert, params = phases.policy("expert", self.prior, self.expert)
         ranges = VISUAL_RANDOMIZATIONS[settings.visual]
-        return Dagger(
-            phases.env, self.prior, self.expert, phases.settings.steer, settings.dagger, settings.student, ranges
-        )
+        return Dagger(phases.env, params, expert, settings.dagger, settings.student, ranges)
 
     def student(self) -> Student:
         """The student in the directory, or the end of a distillation that goes on where it stopped."""

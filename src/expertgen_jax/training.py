@@ -111,7 +111,7 @@ def distil(run: Run, learner: Dagger, key: jax.Array, progress: Progress) -> Stu
 
     @clock.compiled()
     def select(learner: Dagger, challenger: Student, best: Best) -> tuple[Best, jax.Array]:
-        policy, key = student.policy(learner.eyes, learner.prior.config.chunk), jax.random.key(SELECTION_SEED)
+        policy, key = student.policy(learner.eyes, learner.expert.chunk), jax.random.key(SELECTION_SEED)
         success = rollout.run(learner.env, policy, challenger, key, config.eval_episodes).success.mean()
         better = success >= best.success
         return jax.tree.map(lambda x, y: jnp.where(better, x, y), Best(challenger, success), best), success
