@@ -28,12 +28,12 @@ def main(args: Distill) -> None:
     settings = distillation.Settings(
         **{f.name: getattr(args, f.name) for f in dataclasses.fields(distillation.Settings)}
     )
-    pupil = distillation.open_student(phases, settings, args.name or args.student.modality, args.overwrite)
-    evaluations = pupil.evaluation("off"), pupil.evaluation("default")
-    pupil.finish(*evaluations)
-    pupil.record()
+    student_run = distillation.open_student(phases, settings, args.name or args.student.modality, args.overwrite)
+    evaluations = student_run.evaluation("off"), student_run.evaluation("default")
+    student_run.finish(*evaluations)
+    student_run.record()
     print(pipeline.results_table([phases.evaluation("expert", *phases.needed("expert")), *evaluations]))
-    print(f"\n{pupil.run.path}: {', '.join(sorted(path.name for path in pupil.run.path.iterdir()))}")
+    print(f"\n{student_run.run.path}: {', '.join(sorted(path.name for path in student_run.run.path.iterdir()))}")
 
 
 if __name__ == "__main__":

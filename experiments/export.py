@@ -27,9 +27,9 @@ class Export:
 
 def main(args: Export) -> None:
     phases = pipeline.reopen_phases(args.run_dir)
-    pupil = distillation.reopen(phases, args.student) if args.policy == "student" else None
+    student_run = distillation.reopen(phases, args.student) if args.policy == "student" else None
     folder = args.out or args.run_dir / "export"
-    export.export(phases, pupil, folder)
+    export.export(phases, student_run, folder)
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 

@@ -152,12 +152,12 @@ def distil(task: str, run_dir: Path) -> Iterator[dict[str, Any]]:
     cost = run_once("distill.py", run_dir / "students" / "depth", "--run-dir", str(run_dir))
     for name, changes in {"depth": {}, **STUDENTS[task]}.items():
         settings = pipeline.with_preset(distillation.Settings(), changes)
-        pupil = distillation.open_student(pipeline.reopen_phases(run_dir), settings, name)
-        pupil.student()
+        student_run = distillation.open_student(pipeline.reopen_phases(run_dir), settings, name)
+        student_run.student()
         randomizations: list[Name] = ["default"] if changes else ["off", "default"]
-        evaluations: dict[str, Any] = {visual: pupil.evaluation(visual) for visual in randomizations}
+        evaluations: dict[str, Any] = {visual: student_run.evaluation(visual) for visual in randomizations}
         print(f"{task}\n{pipeline.results_table(list(evaluations.values()))}\n", flush=True)
-        yield {"task": task, "name": name, **(cost if name == "depth" else {}), **pupil.figures(), **evaluations}
+        yield {"task": task, "name": name, **(cost if name == "depth" else {}), **student_run.figures(), **evaluations}
 
 
 def budget_curves(students: list[dict[str, Any]]) -> dict[str, dict[str, list[tuple[float, ...]]]]:

@@ -327,8 +327,13 @@ def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
     ("script", "flags", "problem"),
     [
         ("distill.py", ("--student.image-size", "20"), "--student.image-size 20 must be a multiple of 8"),
-        ("distill.py", ("--student.image-size", "24"), "was made with --student.image-size 16, not 24"),
+        (
+            "distill.py",
+            ("--student.image-size", "24"),
+            "was made with --student.image-size 16, not 24: choose another --name",
+        ),
         ("distill.py", ("--dagger.alpha-end", "1.5"), "--dagger.alpha-end must be at most 1"),
+        ("distill.py", ("--name", "../elsewhere"), "a plain name, please"),
         ("evaluate.py", ("--policy", "student", "--student", "rgb"), "--student rgb: the run has depth"),
         ("export.py", ("--student", "rgb"), "--student rgb: the run has depth"),
     ],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -36,7 +37,7 @@ class Settings:
     """Distillation."""
 
 
-def open_student(phases: Phases, settings: Settings, name: str, overwrite: bool = False) -> "Pupil":
+def open_student(phases: Phases, settings: Settings, name: str, overwrite: bool = False) -> "StudentRun":
     """Checks the settings and makes or opens the directory of the student `name`.
 
     Raises:
@@ -44,16 +45,15 @@ def open_student(phases: Phases, settings: Settings, name: str, overwrite: bool 
         directory was made with other settings.
     """
     check_settings(dataclasses.replace(settings, seed=1))
-    for field in ("alpha_start", "alpha_end"):
-        if getattr(settings.dagger, field) > 1:
-            raise UserError(f"--dagger.{field.replace('_', '-')} must be at most 1")
+    if Path(name).name != name:
+        raise UserError(f"--name {name}: a plain name, please; it becomes a folder")
     prior, expert = phases.needed("expert")
     Eyes(phases.env, settings.student, VISUAL_RANDOMIZATIONS[settings.visual])
-    run = open_run(phases.run.path / "students" / name, as_json(settings), overwrite)
-    return Pupil(phases, run, settings, name, prior, expert)
+    run = open_run(phases.run.path / "students" / name, as_json(settings), overwrite, option="--name")
+    return StudentRun(phases, run, settings, name, prior, expert)
 
 
-def reopen(phases: Phases, name: str) -> "Pupil":
+def reopen(phases: Phases, name: str) -> "StudentRun":
     """Opens a student by name, with the settings that made it.
 
     Raises:
@@ -64,11 +64,14 @@ def reopen(phases: Phases, name: str) -> "Pupil":
         made = sorted(p.parents[1].name for p in phases.run.path.glob("students/*/checkpoints/student"))
         raise UserError(f"--student {name}: the run has {', '.join(made) or 'none'}; make it with distill.py")
     stored = read_settings(path)
-    settings = pipeline.settings_from(Settings(), stored)
-    return Pupil(phases, Run(path, stored), settings, name, *phases.needed("expert"))
+    try:
+        settings = pipeline.settings_from(Settings(), stored)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--student {name}: its config.json is not of this version ({error})") from error
+    return StudentRun(phases, Run(path, stored), settings, name, *phases.needed("expert"))
 
 
-class Pupil:
+class StudentRun:
     """A student of a run, from nothing to its evaluation; each phase is done once."""
 
     def __init__(self, phases: Phases, run: Run, settings: Settings, name: str, prior: Any, expert: Any):

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from expertgen_jax import rollout, steering, student
 from expertgen_jax import task as task_lib
-from expertgen_jax.distillation import Pupil
+from expertgen_jax.distillation import StudentRun
 from expertgen_jax.pipeline import Phases
 from expertgen_jax.runlog import provenance, write_json
 from expertgen_jax.student import Percept
@@ -41,7 +41,7 @@ UNITS = {"depth": "m along the optical axis, at most 1, 0 where there is none", 
 """Of pictures, by what they show."""
 
 
-def export(phases: Phases, pupil: Pupil | None, folder: Path) -> dict[str, Any]:
+def export(phases: Phases, student_run: StudentRun | None, folder: Path) -> dict[str, Any]:
     """Writes the artefact of a run's expert, or of one of its students; returns its card.
 
     Raises:
@@ -50,7 +50,7 @@ def export(phases: Phases, pupil: Pupil | None, folder: Path) -> dict[str, Any]:
     env, task, chunk = phases.env, phases.env.task, phases.settings.prior.chunk
     world = jax.eval_shape(lambda k: rollout.reset(env, k), jax.random.key(0))
     context, structure = jax.tree.flatten(world.context)
-    by_state = pupil is None or pupil.settings.student.modality == "state"
+    by_state = student_run is None or student_run.settings.student.modality == "state"
 
     def reset(seed: jax.Array) -> dict[str, Any]:
         key = jax.random.key(seed)
@@ -69,7 +69,7 @@ def export(phases: Phases, pupil: Pupil | None, folder: Path) -> dict[str, Any]:
     def success(state: dict[str, jax.Array], context: list[jax.Array]) -> jax.Array:
         return task.success(SimpleNamespace(**state), jax.tree.unflatten(structure, context))
 
-    if pupil is None:
+    if student_run is None:
         prior, expert = phases.needed("expert")
         act = steering.expert_policy(chunk, phases.settings.steer).act
         percept, history, kind = Percept(world.obs, jnp.zeros(0)), 1, "state"
@@ -78,8 +78,8 @@ def export(phases: Phases, pupil: Pupil | None, folder: Path) -> dict[str, Any]:
             seeing: Any = SimpleNamespace(obs=vectors[0])
             return act((prior, expert), (), seeing, key)[1]
     else:
-        learnt, config = pupil.student(), pupil.settings.student
-        percept = jax.tree.map(lambda x: x[0], pupil.learner().eyes.init(jax.random.key(0)).percepts)
+        learnt, config = student_run.student(), student_run.settings.student
+        percept = jax.tree.map(lambda x: x[0], student_run.learner().eyes.init(jax.random.key(0)).percepts)
         history, kind = config.history, config.modality
 
         def policy(vectors: jax.Array, pictures: jax.Array, key: jax.Array) -> jax.Array:
@@ -105,7 +105,7 @@ def export(phases: Phases, pupil: Pupil | None, folder: Path) -> dict[str, Any]:
     card = {
         "version": VERSION,
         "task": task.name,
-        "policy": "expert" if pupil is None else f"student {pupil.name}",
+        "policy": "expert" if student_run is None else f"student {student_run.name}",
         **provenance(),
         "inputs": {
             "history": history,

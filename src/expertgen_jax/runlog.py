@@ -85,8 +85,14 @@ class Run:
         return json.loads(path.read_text()) if path.exists() else None
 
 
-def open_run(path: Path, settings: Mapping[str, Any], overwrite: bool = False, tensorboard: bool = False) -> Run:
-    """Makes a run directory, or opens the one that the same settings made.
+def open_run(
+    path: Path,
+    settings: Mapping[str, Any],
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    option: str = "--run-dir",
+) -> Run:
+    """Makes a run directory, or opens the one that the same settings made; `option` is the flag that chose it.
 
     Raises:
       UserError: the directory is not writable, is something else, or was made with other settings.
@@ -97,7 +103,7 @@ def open_run(path: Path, settings: Mapping[str, Any], overwrite: bool = False, t
         path.mkdir(parents=True, exist_ok=True)
         entries = {p.name for p in path.iterdir() if not p.name.startswith(".")}  # a kill leaves dot files
         if strangers := sorted(entries - FILES):
-            raise UserError(f"--run-dir {path}: has '{strangers[0]}', which is no part of a run; choose another")
+            raise UserError(f"{option} {path}: has '{strangers[0]}', which is no part of a run; choose another")
         if overwrite:
             shutil.rmtree(path)
             path.mkdir()
@@ -106,12 +112,12 @@ def open_run(path: Path, settings: Mapping[str, Any], overwrite: bool = False, t
         elif not os.access(path, os.W_OK):
             raise PermissionError("no right to write")
     except OSError as error:
-        raise UserError(f"--run-dir {path}: cannot be written ({error})") from error
+        raise UserError(f"{option} {path}: cannot be written ({error})") from error
     for name, (old, new) in _differences(read_settings(path), settings).items():
         if name == "task_digest":
-            raise UserError(f"--run-dir {path}: the task file has changed since; choose another, or --overwrite")
+            raise UserError(f"{option} {path}: the task file has changed since; choose another, or --overwrite")
         raise UserError(
-            f"--run-dir {path} was made with --{name.replace('_', '-')} {old}, not {new}: choose another --run-dir, "
+            f"{option} {path} was made with --{name.replace('_', '-')} {old}, not {new}: choose another {option}, "
             "or --overwrite"
         )
     return Run(path, settings, tensorboard)
@@ -171,7 +177,7 @@ def check_settings(config: Any, prefix: str = "") -> None:
             raise UserError(f"{name} must be at least 1, got {value}")
         elif isinstance(value, float) and not 0 <= value < float("inf"):
             raise UserError(f"{name} must be a number of at least 0, got {value}")
-        elif field.name in ("gamma", "tau", "ema", "failures") and value > 1:
+        elif field.name in ("gamma", "tau", "ema", "failures", "alpha_start", "alpha_end") and value > 1:
             raise UserError(f"{name} must be at most 1, got {value}")
 
 
