@@ -18,15 +18,19 @@ import jax.numpy as jnp
 import numpy as np
 from mujoco.batch import Batch
 
-from expertgen_jax import command, diffusion, physics, report, rollout, tasks
+from expertgen_jax import camera, command, diffusion, physics, report, rollout, tasks
 from expertgen_jax.rollout import Env, World
 from expertgen_jax.runlog import provenance, write_json
 from expertgen_jax.steering import SteerConfig, Steering, SteerState
+from expertgen_jax.task import View
+
+PICTURES = (32, 64)
+"""Height and width of pictures to measure (pixels)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """Steps/s of bare physics, acting, learning and whole iterations, and the ratios between them."""
+    """Steps/s of bare physics, acting, learning and whole iterations, the ratios between them, and depth pictures/s."""
 
     task: str = "peg"
     """Name of a task or path to a task file."""
@@ -81,6 +85,9 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
         "learning": (loop(lambda s: steering.learn(s)[0]), state),
         "iteration": (lambda s: steering.block(s)[0], state),
     }
+    views = tuple((env.task.cameras or {}).values())
+    if views:
+        programs |= {f"depth_{size}": (depth_pictures(env, views, size), state.worlds) for size in PICTURES}
     calls = {name: compiled(*program) for name, program in programs.items()}
     if backend == "native":
         calls["physics"] = bare_native(env, jax.device_get(work))
@@ -102,10 +109,22 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
         "iteration_env_steps_per_s": substeps / env.nstep / times["iteration"],
         "in_jit_over_bare_physics": bare_physics / times["physics_in_jit"],
         "acting_over_parts": (bare_physics + times["sampling"]) / times["acting"],
+        **{f"depth_{n}x{n}_per_s": worlds * len(views) / times[f"depth_{n}"] for n in PICTURES if views},
         "iteration_over_parts": (bare_physics + times["sampling"] + times["learning"]) / times["iteration"],
     }
     medians = {name: float(np.median(rounds)) for name, rounds in figures.items()}  # by round: a machine's speed drifts
     return {"physics": backend, "worlds": worlds, **medians}
+
+
+def depth_pictures(env: Env, views: tuple[View, ...], size: int) -> Callable[[World], jax.Array]:
+    """Depth pictures of all worlds by all cameras, `[worlds, views, size, size]`."""
+
+    def see(world: World) -> jax.Array:
+        geoms = camera.visible(env.model.mj, world.data, world.fields)
+        cameras = [camera.of_view(env.model.mj, world.data, view) for view in views]
+        return jnp.stack([camera.render(geoms, view, size, size).depth for view in cameras])
+
+    return jax.vmap(see)
 
 
 def compiled(function: Callable[[Any], Any], argument: Any) -> Callable[[], Any]:

@@ -1,8 +1,11 @@
 """What tests share. Compiling an MJX program takes seconds, so programs are built once a session."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import NamedTuple
+
+os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported: its renderer needs no display then
 
 import jax
 import jax.numpy as jnp

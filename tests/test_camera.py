@@ -124,6 +124,43 @@ def test_the_scene_of_a_task(envs):
         assert mj.body(body).id in mj.geom_bodyid[geom[(image.segmentation == geom) & (geom >= 0)]]
 
 
+@pytest.mark.parametrize("name", ["peg", "block_on_rail"])
+def test_pixels_agree_with_mujocos_renderer(envs, name):
+    env, size = envs(name, "native"), 64
+    world = jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(4))
+    spec = env.task.scene()
+    for camera_name, view in env.task.cameras.items():
+        mat = np.float64(camera.look_at(view.eye, view.target).mat)
+        body = spec.body(view.body) if view.body else spec.worldbody
+        body.add_camera(name=camera_name, pos=view.eye, xyaxes=[*mat[:, 0], *mat[:, 1]], fovy=np.rad2deg(view.fovy))
+    mj = spec.compile()
+    for field, values in world.fields.items():
+        getattr(mj, field)[...] = values
+    data = mujoco.MjData(mj)
+    data.qpos, data.mocap_pos, data.mocap_quat = world.data.qpos, world.data.mocap_pos, world.data.mocap_quat
+    mujoco.mj_forward(mj, data)
+    try:
+        renderer = mujoco.Renderer(mj, size, size)
+    except Exception as error:
+        pytest.skip(f"this machine cannot render: {error}")
+    geoms = camera.visible(env.model.mj, world.data, world.fields)
+    for camera_name, view in env.task.cameras.items():
+        image = camera.render(geoms, camera.of_view(env.model.mj, world.data, view), size, size)
+        renderer.update_scene(data, camera=camera_name)
+        renderer.enable_depth_rendering()
+        depth = renderer.render().copy()
+        renderer.disable_depth_rendering()
+        renderer.enable_segmentation_rendering()
+        geom = renderer.render()[..., 0].copy()
+        renderer.disable_segmentation_rendering()
+        body = np.where(geom < 0, -1, mj.geom_bodyid[geom])  # boxes of a body share faces: either may be in front
+        seen = np.where(image.segmentation < 0, -1, mj.geom_bodyid[image.segmentation])
+        assert (body == seen).mean() >= 0.99, camera_name
+        away = inner(body) & (geom >= 0)
+        assert (np.abs(depth - image.depth)[away] < 0.001).mean() >= 0.99, camera_name
+    renderer.close()
+
+
 def test_points_lie_on_what_is_seen(envs):
     env = envs("peg", "native")
     world = jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(2))

@@ -133,9 +133,9 @@ def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def inset(frames: np.ndarray, pictures: np.ndarray) -> np.ndarray:
-    """`frames: [T, H, W, 3] uint8` with `pictures: [T, h, w, 3]` in [0, 1] in the bottom right corner, at most half as
-    high and enlarged in whole steps."""
-    scale = max(1, frames.shape[1] // 2 // max(1, pictures.shape[1]))
+    """`frames: [T, H, W, 3] uint8` with `pictures: [T, h, w, 3]` in [0, 1] in the bottom right corner, enlarged in
+    whole steps as far as they fit."""
+    scale = max(1, frames.shape[1] // max(1, pictures.shape[1]))
     large = (255 * pictures).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = large.shape[1:3]
     result = frames.copy()
