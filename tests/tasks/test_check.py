@@ -9,7 +9,7 @@ import pytest
 
 from expertgen_jax import tasks
 from expertgen_jax.errors import UserError
-from expertgen_jax.task import Script, Start
+from expertgen_jax.task import Box, Script, Start, View
 from expertgen_jax.tasks.check import check_task
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "push_puck.py"
@@ -45,6 +45,9 @@ def raising(*_):
         ({"horizon": 0}, "horizon is 0"),
         ({"control_dt": 0.012}, "not a multiple of the timestep"),
         ({"scene": lambda: None}, "scene returned NoneType"),
+        ({"feel": lambda data: {"x": data.qpos}}, "feel returned 'x', which `proprioception` does not list"),
+        ({"cameras": {"wrist": View((0, 0, 1), (0, 0, 0), body="arm")}}, r"cameras\['wrist'\] raised KeyError"),
+        ({"workspace": Box((0, 0, 0), (1, 1, 1), body="arm")}, "workspace raised KeyError"),
         ({"final_pose": lambda data, context: {"distance": np.zeros(2)}}, r"final_pose\(\)\['distance'\] has shape"),
     ],
 )
