@@ -15,11 +15,11 @@ MAX_FORCE = (30.0, 3.0)
 """The actuators' caps: N, N m."""
 
 
-def add_hand(spec: mujoco.MjSpec) -> mujoco.MjsBody:
+def add_hand(spec: mujoco.MjSpec, fingers: bool = True) -> mujoco.MjsBody:
     """Adds a hand to the world: the joints `HAND_JOINTS` and a position actuator for each, gravity compensated.
 
     Its origin is the tool centre point; fingers and palm are drawn above it and do not collide. Attach a plug by
-    adding geoms to the returned body.
+    adding geoms to the returned body, or, without `fingers`, a gripper (`add_gripper`).
     """
     body = spec.worldbody.add_body(name="hand", gravcomp=1)
     axes = ([1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 1, 0], [1, 0, 0])
@@ -31,11 +31,14 @@ def add_hand(spec: mujoco.MjSpec) -> mujoco.MjsBody:
         actuator.set_to_position(kp=STIFFNESS[kind], kv=DAMPING[kind])
         actuator.forcelimited = True
         actuator.forcerange = [-MAX_FORCE[kind], MAX_FORCE[kind]]
-    for name, pos, size in (
-        ("palm", [0, 0, 0.045], [0.03, 0.012, 0.015]),
-        ("left_finger", [-0.015, 0, 0.012], [0.005, 0.009, 0.022]),
-        ("right_finger", [0.015, 0, 0.012], [0.005, 0.009, 0.022]),
-    ):
+    drawn = (
+        [("palm", [0, 0, 0.045], [0.03, 0.012, 0.015])] if fingers else [("palm", [0, 0, 0.08], [0.06, 0.02, 0.018])]
+    )
+    if fingers:
+        drawn += [
+            (f"{side}_finger", [x, 0, 0.012], [0.005, 0.009, 0.022]) for side, x in (("left", -0.015), ("right", 0.015))
+        ]
+    for name, pos, size in drawn:
         body.add_geom(
             name=name,
             type=mujoco.mjtGeom.mjGEOM_BOX,

@@ -12,7 +12,7 @@ from typing import Any
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.task import Task
-from expertgen_jax.tasks import assembly, gears, pegs
+from expertgen_jax.tasks import assembly, gears, pegs, tabletop
 from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.randomization import Name
 
@@ -21,6 +21,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     **{name: functools.partial(assembly.shape, name) for name in assembly.SHAPES},
     "gear_on_shaft": gears.gear_on_shaft,
     "assembly": assembly.assembly,
+    **{name: functools.partial(tabletop.lift, name) for name in tabletop.THINGS},
 }
 
 

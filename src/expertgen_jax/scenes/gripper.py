@@ -1,0 +1,59 @@
+"""A parallel-jaw gripper on the floating hand, of the size of a Robotiq 2F-85."""
+
+import mujoco
+
+OPENING = 0.085
+"""Between the open pads (m)."""
+GRIP_FORCE = 15.0
+"""Cap of each finger's drive, and what each pad presses with (N)."""
+PAD_FRICTION = 1.0
+FINGER_JOINTS = ("left_finger", "right_finger")
+_PAD = (0.004, 0.011, 0.020)  # half sizes (m)
+
+
+def add_gripper(spec: mujoco.MjSpec, hand: mujoco.MjsBody) -> None:
+    """Adds two fingers to the hand, that slide along its x axis: the joints and position actuators `FINGER_JOINTS`.
+
+    A joint is 0 where the gripper is open and `OPENING / 2` where the pads meet at the hand's origin. The two are
+    coupled, as by a linkage, so that what is held stays in the middle; drives are force-limited, so that it can slip.
+    Pads collide as bit 1 with what has it in its conaffinity.
+    """
+    for side, name in zip((-1, 1), FINGER_JOINTS, strict=True):
+        finger = hand.add_body(name=name, pos=[side * OPENING / 2, 0, 0], gravcomp=1)
+        finger.add_joint(
+            name=name,
+            type=mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=[-side, 0, 0],
+            range=[0, OPENING / 2],
+            limited=True,
+            armature=0.2,
+        )
+        finger.add_geom(
+            name=f"{name}_pad",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=[side * _PAD[0], 0, 0],
+            size=_PAD,
+            mass=0.02,
+            material="hand",
+            friction=[PAD_FRICTION, 0.01, 0.0001],
+            contype=1,
+            conaffinity=1,
+        )
+        finger.add_geom(
+            name=f"{name}_link",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=[side * 0.010, 0, 0.030],
+            size=[0.006, 0.010, 0.034],
+            mass=0.02,
+            material="hand",
+            contype=0,
+            conaffinity=0,
+        )
+        drive = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        drive.set_to_position(kp=2000.0, kv=40.0)
+        drive.forcelimited = True
+        drive.forcerange = [-GRIP_FORCE, GRIP_FORCE]
+    coupling = spec.add_equality(
+        name="linkage", type=mujoco.mjtEq.mjEQ_JOINT, name1=FINGER_JOINTS[0], name2=FINGER_JOINTS[1]
+    )
+    coupling.data[:2] = [0.0, 1.0]
