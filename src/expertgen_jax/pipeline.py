@@ -57,15 +57,17 @@ class Settings:
     """Steering."""
 
 
-def check(settings: Settings, horizon: int) -> None:
-    """Checks settings against their ranges, each other and the task's horizon.
+def check(settings: Settings, task: Task) -> None:
+    """Checks settings against their ranges, each other and the task.
 
     Raises:
       UserError: naming the field and the remedy.
     """
     check_settings(dataclasses.replace(settings, seed=1))  # any seed will do
-    if settings.prior.chunk > horizon:
-        raise UserError(f"--prior.chunk {settings.prior.chunk} is longer than the task's horizon of {horizon}")
+    if settings.prior.chunk > task.horizon:
+        raise UserError(f"--prior.chunk {settings.prior.chunk} is longer than the task's horizon of {task.horizon}")
+    if len(settings.demo.failures) not in (1, len(task.variants)):
+        raise UserError(f"--demo.failures takes one share, or one for each of the {len(task.variants)} variants")
     if settings.prior.sample_steps > settings.prior.train_timesteps:
         raise UserError(
             f"--prior.sample-steps {settings.prior.sample_steps} exceeds "
@@ -326,7 +328,7 @@ def open_phases(
     if settings.task.endswith(".py"):
         settings = dataclasses.replace(settings, task=str(Path(settings.task).resolve()))
     task = tasks.load(settings.task, settings.randomization)
-    check(settings, task.horizon)
+    check(settings, task)
     backend = physics.resolve(settings.physics)
     env = _make_env(task, backend, settings)
     path = run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"

@@ -156,8 +156,8 @@ def lift(name: str, randomization: Name = "off") -> Task:
 
 def _scene(thing: Thing) -> mujoco.MjSpec:
     spec = scenes.empty_scene(max_contact_points=16)
-    # Pads must turn with what they hold, and nothing may creep out of them: a brick does at 0.2 mm/s, at an impedance of
-    # 0.93 at 1.4 mm/s. At 0.99 from 6 um on, in MJX it jumped at 0.2 m/s now and then.
+    # Pads must turn with what they hold, and nothing may creep out of them: a brick does at 0.2 mm/s, and at an
+    # impedance of 0.93 at 1.4 mm/s. At 0.99 from 6 um on, in MJX it jumped at 0.2 m/s now and then.
     for geom in (spec.default.geom, *spec.geoms):
         geom.solimp = [0.5, 0.99, 2e-5, 0.5, 2.0]
         geom.friction = [1.0, 0.005, 0.0001]
