@@ -71,7 +71,7 @@ def play(card, programs, model, seed):
         if name in start:
             getattr(data, name)[:] = start[name]
     mujoco.mj_forward(model, data)
-    context, key, held = start["context"], np.array([0, seed], np.uint32), 0
+    context, held = start["context"], 0
     vectors: list = []
     seen: list = []
     latencies: list = []
@@ -82,7 +82,7 @@ def play(card, programs, model, seed):
             seen = [depth_pictures(model, data, card["inputs"]["pictures"]), *seen][:count]
             percepts = [np.stack((x + x[-1:] * count)[:count]) for x in (vectors, seen)]
             ready = time.perf_counter()
-            chunk = np.asarray(programs["policy"](*percepts, key))
+            chunk = np.asarray(programs["policy"](*percepts, np.array([seed, step], np.uint32)))
             latencies.append((ready - began, time.perf_counter() - ready))
         data.ctrl[:] = programs["control"](state_of(model, data), chunk[step % len(chunk)])
         mujoco.mj_step(model, data, card["substeps"])

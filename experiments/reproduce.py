@@ -62,6 +62,8 @@ class Reproduce:
     """Training seeds; the evaluation episodes are always the same."""
     tasks: tuple[str, ...] = ()
     """Some of the experiment's tasks; all of them by default."""
+    students: tuple[str, ...] = ()
+    """Of `distillation`, some of the students; all by default."""
     episodes: int | None = None
     """Budget: training episodes of each run; each task's own by default."""
     transfer_episodes: int = 1024
@@ -87,11 +89,14 @@ def main(args: Reproduce) -> None:
             content = {"experiment": args.experiment, "physics": backend, **provenance(), "runs": rows}
             write_json(out, content)
             if args.experiment == "distillation":
-                for row in distil(task, run_dir):
+                for row in distil(task, seed, run_dir, args.students):
                     students.append(row)
                     write_json(out, content | {"students": students})
     if students:
-        report.budgets(budget_curves(students), out.with_name(f"{out.stem}_budgets.png"))
+        report.budgets(
+            budget_curves([row for row in students if row["seed"] == args.seeds[0]]),
+            out.with_name(f"{out.stem}_budgets.png"),
+        )
     for rule, interval in (("success", "ci95"), ("success_lenient", "ci95_lenient")):
         report.bars(bar_groups(rows, rule, interval), out.with_name(f"{out.stem}_{rule}.png"))
     print(f"wrote {out}")
@@ -147,17 +152,27 @@ def run_once(script: str, folder: Path, *flags: str) -> dict[str, Any]:
     return json.loads(cost.read_text())
 
 
-def distil(task: str, run_dir: Path) -> Iterator[dict[str, Any]]:
+def distil(task: str, seed: int, run_dir: Path, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The students of a run, one after another: the default, then those that differ from it."""
-    cost = run_once("distill.py", run_dir / "students" / "depth", "--run-dir", str(run_dir))
-    for name, changes in {"depth": {}, **STUDENTS[task]}.items():
-        settings = pipeline.with_preset(distillation.Settings(), changes)
+    cost = run_once("distill.py", run_dir / "students" / "depth", "--run-dir", str(run_dir), "--seed", str(seed))
+    students = {"depth": {}, **STUDENTS.get(task, CONTROL)}
+    for name, changes in students.items():
+        if names and name not in names:
+            continue
+        settings = pipeline.with_preset(distillation.Settings(seed=seed), changes)
         student_run = distillation.open_student(pipeline.reopen_phases(run_dir), settings, name)
         student_run.student()
         randomizations: list[Name] = ["default"] if changes else ["off", "default"]
         evaluations: dict[str, Any] = {visual: student_run.evaluation(visual) for visual in randomizations}
         print(f"{task}\n{pipeline.results_table(list(evaluations.values()))}\n", flush=True)
-        yield {"task": task, "name": name, **(cost if name == "depth" else {}), **student_run.figures(), **evaluations}
+        yield {
+            "task": task,
+            "seed": seed,
+            "name": name,
+            **(cost if name == "depth" else {}),
+            **student_run.figures(),
+            **evaluations,
+        }
 
 
 def budget_curves(students: list[dict[str, Any]]) -> dict[str, dict[str, list[tuple[float, ...]]]]:

@@ -161,6 +161,14 @@ def test_pixels_agree_with_mujocos_renderer(envs, name):
     renderer.close()
 
 
+@pytest.mark.parametrize("height", [1.0, -1.0])
+def test_a_camera_may_look_straight_down_or_up(height):
+    mat = camera.look_at([0.0, 0.0, height], [0.0, 0.0, 0.0]).mat
+    np.testing.assert_allclose(mat.T @ mat, np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(mat[:, 2], [0, 0, height], atol=1e-6)
+    assert np.linalg.det(mat) == pytest.approx(1.0)
+
+
 def test_points_lie_on_what_is_seen(envs):
     env = envs("peg", "native")
     world = jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(2))

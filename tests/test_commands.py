@@ -11,10 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.export
 import numpy as np
 import pytest
 
-from expertgen_jax import demos, pipeline, runlog, tasks
+from expertgen_jax import demos, distillation, pipeline, rollout, runlog, student, tasks
 from expertgen_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -312,12 +314,47 @@ def test_distill_leaves_a_student_in_the_run_directory(student_run):
     assert code == 0 and "distil " not in err, "it is not made twice"
 
 
+def same_policy(run: Path, kit: Path) -> None:
+    """The exported student does what the one in memory does, fast enough, and refuses pictures of another size."""
+    teacher = distillation.reopen(pipeline.reopen_phases(run), "depth")
+    rng, card = np.random.default_rng(0), json.loads((kit / "card.json").read_text())
+    felt = rng.normal(size=(1, card["inputs"]["vector"]["size"])).astype(np.float32)
+    seen = rng.uniform(0.1, 1, (1, *card["inputs"]["pictures"]["shape"])).astype(np.float32)
+    program = jax.jit(jax.export.deserialize(bytearray((kit / "policy.jax").read_bytes())).call)
+    key = np.array([0, 1], np.uint32)
+    there = program(felt, seen, key)
+    here = student.act(teacher.student(), student.Percept(felt, seen), jax.random.wrap_key_data(key))
+    np.testing.assert_allclose(there, here, atol=1e-5)
+    assert np.abs(there).max() > 0
+    start = time.perf_counter()
+    for _ in range(20):
+        program(felt, seen, key).block_until_ready()
+    assert (time.perf_counter() - start) / 20 < 0.010
+    with pytest.raises(ValueError, match="shape"):
+        program(felt, seen[:, :, :8], key)
+
+
+def test_an_expert_is_exported(small_run, tmp_path):
+    code, _, err = call("export.py", "--run-dir", str(small_run), "--policy", "expert", "--out", str(tmp_path / "kit"))
+    assert code == 0, err
+    phases = pipeline.reopen_phases(small_run)
+    policy, params = phases.policy("expert", *phases.needed("expert"))
+    world = rollout.reset(phases.env, jax.random.key(0))
+    here = policy.act(params, (), world, jax.random.key(0))[1]
+    program = jax.export.deserialize(bytearray((tmp_path / "kit" / "policy.jax").read_bytes())).call
+    there = program(world.obs[None], np.zeros((1, 0), np.float32), np.zeros(2, np.uint32))
+    np.testing.assert_allclose(there, here, atol=1e-5)
+    code, out, err = call("../examples/deploy.py", str(tmp_path / "kit"), "1")
+    assert code == 0 and "expert of peg" in out, err
+
+
 def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
     flags = ("--run-dir", str(student_run), "--policy", "student")
     code, out, err = call("evaluate.py", *flags, "--visual", "strong", "--episodes", "4")
     assert code == 0 and "depth student, visual strong" in out, err
     code, out, err = call("export.py", *flags, "--out", str(tmp_path / "kit"))
     assert code == 0, err
+    same_policy(student_run, tmp_path / "kit")
     code, out, err = call("../examples/deploy.py", str(tmp_path / "kit"), "1")
     assert code == 0 and "ms to act" in out, err
     card = tmp_path / "kit" / "card.json"
@@ -337,6 +374,7 @@ def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
         ),
         ("distill.py", ("--dagger.alpha-end", "1.5"), "--dagger.alpha-end must be at most 1"),
         ("distill.py", ("--name", "../elsewhere"), "a plain name, please"),
+        ("distill.py", ("--name", "..", "--overwrite"), "a plain name, please"),
         ("evaluate.py", ("--policy", "student", "--student", "rgb"), "--student rgb: the run has depth"),
         ("export.py", ("--student", "rgb"), "--student rgb: the run has depth"),
     ],

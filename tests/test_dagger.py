@@ -124,6 +124,27 @@ def test_who_acts(played):
     assert played(0.0)[0].count == 0 and played(0.0)[0].labelled == CONFIG.worlds * HORIZON // CHUNK
 
 
+def test_nothing_is_learnt_before_the_first_label(dagger):
+    alone = of(dagger, state=True, alpha_start=0.0, alpha_end=0.0)
+    state = jax.jit(Dagger.init)(alone, jax.random.key(0))
+    after, figures = jax.jit(Dagger.round)(alone, state)
+    assert after.labels.count == 0 and after.round == 1 and figures["train_success"] == 0
+    for a, b in zip(
+        jax.tree.leaves((state.student, state.opt_state)),
+        jax.tree.leaves((after.student, after.opt_state)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_percepts_are_normalised_by_whole_episodes(dagger):
+    one = of(dagger, state=True)
+    state = jax.jit(Dagger.round)(one, jax.jit(Dagger.init)(one, jax.random.key(0)))[0]
+    felt = state.labels.percepts.felt[: int(state.labels.count), 0]
+    np.testing.assert_allclose(state.student.mean.felt, felt.mean(0), atol=0.02)
+    np.testing.assert_allclose(state.student.std.felt, felt.std(0), rtol=0.05)
+
+
 def test_later_rounds_add_to_the_labels(dagger):
     program = jax.jit(Dagger.round)
     states = [jax.jit(Dagger.init)(dagger, jax.random.key(0))]

@@ -76,7 +76,8 @@ def test_draws_stay_in_their_ranges(env):
     assert place.shape == (500, STRONG.distractors, 3)
     away = np.linalg.norm(place[..., :2], axis=-1)
     assert away.min() >= 0.12 and away.max() <= 0.25
-    np.testing.assert_array_equal(place[..., 2], size[..., 2])  # they stand on the ground
+    height = np.where(np.arange(STRONG.distractors) % 2, size[..., 0], size[..., 2])  # boxes and balls in turn
+    np.testing.assert_array_equal(place[..., 2], height, err_msg="they stand on the ground")
 
 
 def test_distractors_are_seen_and_hide_nothing_but_what_is_behind(see):

@@ -74,10 +74,11 @@ class Image(NamedTuple):
 
 
 def look_at(eye: ArrayLike, target: ArrayLike, fovy: ArrayLike = np.pi / 4) -> Camera:
-    """A camera at `eye: [3]` that looks at `target: [3]` (m), upright."""
+    """A camera at `eye: [3]` that looks at `target: [3]` (m), upright; straight down, with y upwards in the picture."""
     eye = jnp.asarray(eye, jnp.float32)
     back = _unit(eye - jnp.asarray(target, jnp.float32))
-    right = _unit(jnp.cross(jnp.array([0.0, 0.0, 1.0]), back))
+    sideways = jnp.array([-back[1], back[0], 0.0])  # z x back
+    right = jnp.where(jnp.abs(back[2]) > 1 - 1e-6, jnp.array([1.0, 0.0, 0.0]), _unit(sideways))
     return Camera(eye, jnp.stack([right, jnp.cross(back, right), back], axis=1), jnp.asarray(fovy, jnp.float32))
 
 

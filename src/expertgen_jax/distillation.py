@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from expertgen_jax.runlog import Run, as_json, check_settings, open_run, provena
 from expertgen_jax.student import Eyes, Student, StudentConfig
 from expertgen_jax.tasks.randomization import Name
 from expertgen_jax.visual import VISUAL_RANDOMIZATIONS
+
+_DISTILLATION = 0xDA66E2  # sets its random numbers apart from those of a run with the same seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ def open_student(phases: Phases, settings: Settings, name: str, overwrite: bool 
         directory was made with other settings.
     """
     check_settings(dataclasses.replace(settings, seed=1))
-    if Path(name).name != name:
+    if Path(name).name != name or name == "..":
         raise UserError(f"--name {name}: a plain name, please; it becomes a folder")
     prior, expert = phases.needed("expert")
     Eyes(phases.env, settings.student, VISUAL_RANDOMIZATIONS[settings.visual])
@@ -89,13 +92,15 @@ class StudentRun:
         """The student in the directory, or the end of a distillation that goes on where it stopped."""
         learner, path = self.learner(), self.run.checkpoints / "student"
         try:
-            return checkpoint.restore(path, jax.eval_shape(lambda k: learner.init(k).student, jax.random.key(0)))
-        except FileNotFoundError:
-            pass
-        trained = training.distil(self.run, learner, jax.random.key(self.settings.seed), self.phases.progress)
-        checkpoint.save(path, trained)
-        shutil.rmtree(self.run.checkpoints / "training")  # the labels: hundreds of megabytes
-        return trained
+            learnt = checkpoint.restore(path, jax.eval_shape(lambda k: learner.init(k).student, jax.random.key(0)))
+        except (FileNotFoundError, checkpoint.DamagedError) as error:
+            if isinstance(error, checkpoint.DamagedError):
+                print(f"warning: {error}; distilling anew", file=sys.stderr)
+            key = jax.random.fold_in(jax.random.key(self.settings.seed), _DISTILLATION)
+            learnt = training.distil(self.run, learner, key, self.phases.progress)
+            checkpoint.save(path, learnt)
+        shutil.rmtree(self.run.checkpoints / "training", ignore_errors=True)  # the labels: hundreds of megabytes
+        return learnt
 
     def policy(self, env: Env, visual_name: Name) -> rollout.Policy:
         """The student as a policy, of which it is the parameters."""
@@ -136,14 +141,14 @@ class StudentRun:
         model = physics.with_fields(env.model, world.fields)
 
         def see(qpos: jax.Array, mocap_pos: jax.Array, mocap_quat: jax.Array) -> jax.Array:
-            data = physics.init(model, qpos, None, qpos[: env.model.mj.nu], mocap_pos, mocap_quat)
+            data = physics.init(model, qpos, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
             image = visual.see(
                 off, env.task, env.model.mj, world.replace(data=data), look, config.image_size, jax.random.key(0)
             )
-            near = jnp.clip(1 - image.depth / 0.5, 0.0, 1.0)[..., None]  # brighter is nearer
+            near = 1 - jnp.minimum(image.depth / student.FARTHEST, 1.0)[..., None]
             return image.rgb if config.modality == "rgb" else jnp.repeat(near, 3, axis=-1)
 
-        if not env.task.cameras:
+        if config.modality in ("blank", "state"):
             return np.zeros((count, 0, 0, 3))
         pictures = jax.jit(jax.vmap(see))(frames.qpos[:count], frames.mocap_pos[:count], frames.mocap_quat[:count])
         return np.asarray(pictures).reshape(count, -1, config.image_size, 3)

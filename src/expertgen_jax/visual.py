@@ -97,11 +97,12 @@ def draw(ranges: VisualRandomization, task: Task, mj: mujoco.MjModel, key: jax.A
 
 
 def _distractors(count: int, key: jax.Array) -> Geoms:
-    """Shapes of 1 to 3 cm on the ground, between 12 and 25 cm from the origin."""
+    """Boxes and balls of 1 to 3 cm on the ground, between 12 and 25 cm from the origin."""
     keys = jax.random.split(key, 4)
     around = jax.random.uniform(keys[0], (count,), maxval=2 * jnp.pi)
     away = jax.random.uniform(keys[1], (count,), minval=0.12, maxval=0.25)
     size = jax.random.uniform(keys[2], (count, 3), minval=0.01, maxval=0.03)
+    size = size.at[1::2, 2].set(size[1::2, 0])  # of a ball its radius
     zero, one = jnp.zeros(count), jnp.ones(count)
     cos, sin = jnp.cos(around), jnp.sin(around)
     return Geoms(
