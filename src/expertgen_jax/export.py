@@ -14,6 +14,7 @@ A folder holds `card.json`, which says what goes in and comes out, `scene.xml`, 
 mocap_quat` (float32), `context` a list of arrays. Weights and normalisers are constants of the programs.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,9 +28,10 @@ from expertgen_jax import rollout, steering, student
 from expertgen_jax import task as task_lib
 from expertgen_jax.distillation import StudentRun
 from expertgen_jax.pipeline import Phases
+from expertgen_jax.rollout import World
 from expertgen_jax.runlog import provenance, write_json
 from expertgen_jax.student import Percept
-from expertgen_jax.task import feel
+from expertgen_jax.task import Task, feel
 
 VERSION = 1
 """Of the artefact's format."""
@@ -111,7 +113,7 @@ def export(phases: Phases, student_run: StudentRun | None, folder: Path) -> dict
             "history": history,
             "vector": {
                 "size": percept.felt.shape[0],
-                "entries": dict((task.observation if by_state else task.proprioception) or {}),
+                "entries": _entries(task, world, by_state),
             },
             "pictures": {
                 "kind": kind,
@@ -129,3 +131,14 @@ def export(phases: Phases, student_run: StudentRun | None, folder: Path) -> dict
     }
     write_json(folder / "card.json", card)
     return card
+
+
+def _entries(task: Task, world: World, by_state: bool) -> dict[str, Any]:
+    """Name, unit and size of each part of the vector, in order."""
+    if by_state:
+        units, parts = task.observation, jax.eval_shape(task.observe, world.data, world.context)
+    else:
+        assert task.proprioception is not None and task.feel is not None
+        units, parts = task.proprioception, jax.eval_shape(task.feel, world.data)
+    sizes = {name: math.prod(parts[name].shape) for name in units}
+    return {name: {"unit": units[name], "size": size} for name, size in sizes.items() if size}

@@ -4,8 +4,8 @@ A student perceives at every decision, remembers the last few percepts, and pred
 of a task's randomisation act on observations, not on what students perceive; pictures come late as `visual` says.
 
 Pictures are encoded by patches and matrix products (4 x 4 pixels, then 2 x 2 patches, then all): it does what small
-convolutions do, whose gradient takes XLA a hundred times longer on a CPU. Point clouds are encoded as in PointNet (Qi et
-al. 2017): each point alone, then the maximum over all.
+convolutions do, whose gradient takes XLA a hundred times longer on a CPU. Point clouds are encoded as in PointNet (Qi
+et al. 2017): each point alone, then the maximum over all.
 """
 
 import dataclasses

@@ -43,11 +43,9 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
         states = jax.vmap(learner.init)(keys)
         return states, Best(jax.tree.map(lambda x: x[0], jax.vmap(learner.expert)(states)), jnp.float32(-1.0))
 
-    restored = series.restore(jax.eval_shape(init, learner))
-    done, (states, best) = restored if restored is not None else (0, jax.jit(init)(learner))
-    rows = [row for row in run.rows() if row["phase"] == "steer" and row["iteration"] <= done]
-    run.keep_rows(lambda row: row["phase"] != "steer" or row["iteration"] <= done)
-    earlier = {name: rows[-1][name] if rows else 0.0 for name in ("wall_s", "compile_s")}
+    restored, last = _restored(run, series, jax.eval_shape(init, learner), "steer", "iteration")
+    states, best = jax.jit(init)(learner) if restored is None else restored
+    earlier = {name: last.get(name, 0.0) for name in ("wall_s", "compile_s")}
 
     @clock.compiled(donate_argnums=1)
     def steer(learner: Steering, states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
@@ -63,8 +61,7 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
 
         success = jax.vmap(play)(experts)
         challenger = Best(jax.tree.map(lambda x: x[success.argmax()], experts), success.max())
-        better = challenger.success >= best.success
-        return jax.tree.map(lambda new, old: jnp.where(better, new, old), challenger, best), success
+        return _better(challenger, best), success
 
     while (episodes := int(states.episodes.min())) < config.episodes:
         began, steps = clock.elapsed(), _total(states.env_steps)
@@ -100,10 +97,9 @@ def distil(run: Run, learner: Dagger, key: jax.Array, progress: Progress) -> Stu
         state = learner.init(key)
         return state, Best(state.student, jnp.float32(-1.0))
 
-    restored = series.restore(jax.eval_shape(init, learner))
-    done, (state, best) = restored if restored is not None else (0, jax.jit(init)(learner))
-    run.keep_rows(lambda row: row["phase"] != "distil" or row["round"] <= done)
-    earlier = max((row["wall_s"] for row in run.rows() if row["phase"] == "distil"), default=0.0)
+    restored, last = _restored(run, series, jax.eval_shape(init, learner), "distil", "round")
+    state, best = jax.jit(init)(learner) if restored is None else restored
+    earlier = last.get("wall_s", 0.0)
 
     @clock.compiled(donate_argnums=1)
     def play_round(learner: Dagger, state: DaggerState) -> tuple[DaggerState, dict[str, jax.Array]]:
@@ -113,8 +109,7 @@ def distil(run: Run, learner: Dagger, key: jax.Array, progress: Progress) -> Stu
     def select(learner: Dagger, challenger: Student, best: Best) -> tuple[Best, jax.Array]:
         policy, key = student.policy(learner.eyes, learner.expert.chunk), jax.random.key(SELECTION_SEED)
         success = rollout.run(learner.env, policy, challenger, key, config.eval_episodes).success.mean()
-        better = success >= best.success
-        return jax.tree.map(lambda x, y: jnp.where(better, x, y), Best(challenger, success), best), success
+        return _better(Best(challenger, success), best), success
 
     while (played := int(state.round)) < config.rounds:
         state, figures = play_round(learner, state)
@@ -133,6 +128,20 @@ def distil(run: Run, learner: Dagger, key: jax.Array, progress: Progress) -> Stu
         text += f", best {float(best.success):.1%}" if best.success >= 0 else ""
         progress("distil", row["round"] / config.rounds, text)
     return best.policy
+
+
+def _better(challenger: Best, best: Best) -> Best:
+    """Of the two the better; of equals the challenger."""
+    return jax.tree.map(lambda new, old: jnp.where(challenger.success >= best.success, new, old), challenger, best)
+
+
+def _restored(run: Run, series: checkpoint.Series, like: Any, phase: str, counter: str) -> tuple[Any, dict[str, Any]]:
+    """The newest state of a phase (None if there is none) and its last row; later rows are dropped."""
+    restored = series.restore(like)
+    done = 0 if restored is None else restored[0]
+    run.keep_rows(lambda row: row["phase"] != phase or row[counter] <= done)
+    rows = [row for row in run.rows() if row["phase"] == phase]
+    return None if restored is None else restored[1], rows[-1] if rows else {}
 
 
 def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:

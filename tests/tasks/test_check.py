@@ -57,6 +57,13 @@ def test_the_function_and_the_mistake_are_named(task, change, said):
     assert "\n" not in str(caught.value)
 
 
+def test_cameras_do_not_follow_what_only_they_may_tell():
+    peg = tasks.load("peg")
+    told = dataclasses.replace(peg, cameras={"above": View((0, 0, 1), (0, 0, 0), body="socket")})
+    with pytest.raises(UserError, match=r"cameras\['above'\] moves with 'socket'"):
+        check_task(told)
+
+
 def test_a_branch_on_an_array_is_found(task):
     def success(data, context):
         return jnp.bool_(True) if data.qpos[0] > 0 else jnp.bool_(False)

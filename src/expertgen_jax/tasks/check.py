@@ -68,10 +68,12 @@ def check_task(task: Task) -> None:
             _expect(task, f"final_pose()['{name}']", value, ())
     if task.feel is not None:
         _check_entries(task, "feel", _call(task, "feel", task.feel, data), "proprioception")
-    for name, view in (task.cameras or {}).items():
-        _call(task, f"cameras['{name}']", camera.of_view, mj, data, view)
-    if task.workspace is not None:
-        _call(task, "workspace", camera.frame, mj, data, task.workspace.body)
+    frames = {f"cameras['{name}']": view.body for name, view in (task.cameras or {}).items()}
+    frames |= {} if task.workspace is None else {"workspace": task.workspace.body}
+    for name, body in frames.items():
+        _call(task, name, camera.frame, mj, data, body)
+        if mj.body(body or "world").mocapid[0] >= 0:
+            raise _wrong(task, name, f"moves with '{body}', whose place only pictures may tell")
     for name in ("script", "strong_script"):
         if getattr(task, name) is not None:
             _check_script(task, name, getattr(task, name), data, context, key)
