@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from mujoco import mjx
 
 from expertgen_jax import physics, rollout
+from expertgen_jax.physics import mjx  # which silences its comment on Warp
 from expertgen_jax.tasks import TASKS
 from expertgen_jax.tasks.fit import Context
 
