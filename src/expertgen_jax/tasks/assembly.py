@@ -53,10 +53,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clip_on_plate": {"demo": {"failures": (1.0,)}, "steer": STEER},
     "clevis_on_bar": {"demo": {"failures": (1.0,)}, "steer": STEER},
     "block_on_rail": {"steer": STEER},
-    # Each shape is cloned as in its own task. Cloning successes only, the prior succeeded in 76 %; all failures, in 2 %
-    # on the rail and the expert in 28 %.
+    # Cloning successes only, the prior succeeded in 76 %, the expert in 99 % (rail 90 %); a share of 0.15 of the failures
+    # of every shape, 56 % and 98 % (82 %); all failures but the rail's, the expert was at 90 % after 35 k episodes.
     "assembly": {
-        "demo": {"episodes": 6144, "failures": tuple(float(name != "block_on_rail") for name in SHAPES)},
+        "demo": {"episodes": 6144, "failures": tuple(0.15 * (name != "block_on_rail") for name in SHAPES)},
         "prior": {"train_steps": 6000},
         "steer": {**STEER, "episodes": 40960, "eval_period": 2560, "eval_episodes": 512},
         "eval_episodes": 4608,
