@@ -53,8 +53,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clip_on_plate": {"demo": {"failures": (1.0,)}, "steer": STEER},
     "clevis_on_bar": {"demo": {"failures": (1.0,)}, "steer": STEER},
     "block_on_rail": {"steer": STEER},
-    # Cloning successes only, the prior succeeded in 76 %, the expert in 99 % (rail 90 %); a share of 0.15 of the failures
-    # of every shape, 56 % and 98 % (82 %); all failures but the rail's, the expert was at 90 % after 35 k episodes.
+    # Cloning successes only, the prior succeeded in 76 %, the expert in 99 % (rail 90 %); with 0.15 of the failures of
+    # every shape, in 56 % and 98 % (82 %); with all failures but the rail's, the expert in 90 % after 35 k episodes.
     "assembly": {
         "demo": {"episodes": 6144, "failures": tuple(0.15 * (name != "block_on_rail") for name in SHAPES)},
         "prior": {"train_steps": 6000},
