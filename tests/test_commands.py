@@ -129,8 +129,7 @@ def test_mistakes_end_in_one_clear_message(tmp_path, args, said):
         ({"prior": {"chunk": 121}}, "--prior.chunk 121"),
         ({"prior": {"sample_steps": 21}}, "--prior.sample-steps 21"),
         ({"prior": {"ema": 1.5}}, "--prior.ema"),
-        ({"demo": {"failures": (0.5, 1.0)}}, "--demo.failures takes one share"),
-        ({"demo": {"failures": (1.5,)}}, "--demo.failures must be shares"),
+        ({"demo": {"failures": 1.5}}, "--demo.failures must be at most 1"),
         ({"steer": {"updates": 3}}, "--steer.updates 3"),
         ({"steer": {"noise_bound": -1.0}}, "--steer.noise-bound"),
         ({"steer": {"sigma_min": 0.9}}, "--steer.sigma-min"),
@@ -193,7 +192,7 @@ def test_overwrite_spares_its_own_input(tmp_path):
     (tmp_path / "run").mkdir()
     mine = tmp_path / "run" / "demos.npz"
     failures = demos.DemoSet(
-        np.zeros((9, 20), np.float32), np.zeros((9, 6), np.float32), np.array([9]), np.array([True]), np.array([0])
+        np.zeros((9, 20), np.float32), np.zeros((9, 6), np.float32), np.array([9]), np.array([True])
     )
     demos.save(mine, failures)
     with pytest.raises(UserError, match="move it"):
@@ -263,7 +262,6 @@ def test_no_successful_demonstration_is_a_warning(tmp_path, capsys):
         actions=np.zeros((40, 6), np.float32),
         lengths=np.array([20, 20]),
         success=np.zeros(2, bool),
-        variant=np.zeros(2, int),
     )
     demos.save(tmp_path / "mine.npz", failures)
     phases = pipeline.open_phases(pipeline.Settings(demos=tmp_path / "mine.npz"), tmp_path / "run")

@@ -23,7 +23,6 @@ def make_demos(lengths=(5, 3, 4), success=(True, False, True)):
         actions=rng.uniform(-1, 1, (time, 3)).astype(np.float32),
         lengths=np.array(lengths),
         success=np.array(success, bool),
-        variant=np.arange(len(lengths)) % 2,
     )
 
 
@@ -40,12 +39,10 @@ def test_a_saved_set_is_read_back(tmp_path):
 def test_a_set_made_by_hand_is_read(tmp_path):
     demos = make_demos()
     wide = demos._replace(obs=demos.obs.astype(float), lengths=demos.lengths.astype(np.uint8))
-    arrays = {name: x for name, x in wide._asdict().items() if name != "variant"}
-    np.savez(tmp_path / "hand.npz", comment="mine", **arrays)
+    np.savez(tmp_path / "hand.npz", comment="mine", **wide._asdict())
     loaded = demos_lib.load(tmp_path / "hand.npz", 2, 3)
     assert loaded.obs.dtype == np.float32
     np.testing.assert_array_equal(loaded.lengths, demos.lengths)
-    np.testing.assert_array_equal(loaded.variant, 0)
 
 
 def replaced(**arrays):
@@ -110,11 +107,7 @@ def single_array(path):
         pytest.param(replaced(lengths=np.array([14, -6, 4])), "empty ones", id="negative length"),
         pytest.param(
             replaced(
-                obs=np.zeros((0, 2)),
-                actions=np.zeros((0, 3)),
-                lengths=np.zeros(0, int),
-                success=np.zeros(0, bool),
-                variant=np.zeros(0, int),
+                obs=np.zeros((0, 2)), actions=np.zeros((0, 3)), lengths=np.zeros(0, int), success=np.zeros(0, bool)
             ),
             "holds no episodes",
             id="no episodes",
@@ -134,34 +127,28 @@ def test_a_bad_file_is_explained_in_one_line(tmp_path, write, problem):
 
 def test_chunks_begin_within_successful_episodes():
     demos = make_demos()  # steps 0-4 succeed, 5-7 fail, 8-11 succeed
-    assert demos_lib.chunk_starts(demos, 3, failures=(0.0,)).tolist() == [0, 1, 2, 8, 9]
-    assert demos_lib.chunk_starts(demos, 1, failures=(0.0,)).tolist() == [0, 1, 2, 3, 4, 8, 9, 10, 11]
+    assert demos_lib.chunk_starts(demos, 3, failures=0.0).tolist() == [0, 1, 2, 8, 9]
+    assert demos_lib.chunk_starts(demos, 1, failures=0.0).tolist() == [0, 1, 2, 3, 4, 8, 9, 10, 11]
 
 
 def test_chunks_begin_within_failures_where_asked():
-    assert demos_lib.chunk_starts(make_demos(), 3, failures=(1.0,)).tolist() == [0, 1, 2, 5, 8, 9]
+    assert demos_lib.chunk_starts(make_demos(), 3, failures=1.0).tolist() == [0, 1, 2, 5, 8, 9]
 
 
 def test_a_share_of_the_failures_is_the_first_of_them():
     demos = make_demos((2, 2, 2, 2, 2), (False, True, False, False, False))
-    assert demos_lib.chunk_starts(demos, 2, failures=(0.5,)).tolist() == [0, 2, 4]
-
-
-def test_each_variant_has_its_share_of_failures():
-    demos = make_demos((2, 2, 2, 2), (False, False, True, False))
-    assert demos_lib.chunk_starts(demos, 2, failures=(1.0, 0.0)).tolist() == [0, 4]
-    assert demos_lib.chunk_starts(demos, 2, failures=(0.0, 1.0)).tolist() == [2, 4, 6]
+    assert demos_lib.chunk_starts(demos, 2, failures=0.5).tolist() == [0, 2, 4]
 
 
 def test_failures_serve_where_nothing_succeeded():
     demos = make_demos(success=(False, False, False))
-    assert demos_lib.chunk_starts(demos, 4, failures=(0.0,)).tolist() == [0, 1, 8]
+    assert demos_lib.chunk_starts(demos, 4, failures=0.0).tolist() == [0, 1, 8]
 
 
 def test_episodes_shorter_than_a_chunk_give_none():
-    assert demos_lib.chunk_starts(make_demos(), 5, failures=(1.0,)).tolist() == [0]
-    assert demos_lib.chunk_starts(make_demos(), 6, failures=(1.0,)).tolist() == []
-    assert demos_lib.chunk_starts(make_demos((1, 1), (True, True)), 4, failures=(0.0,)).tolist() == []
+    assert demos_lib.chunk_starts(make_demos(), 5, failures=1.0).tolist() == [0]
+    assert demos_lib.chunk_starts(make_demos(), 6, failures=1.0).tolist() == []
+    assert demos_lib.chunk_starts(make_demos((1, 1), (True, True)), 4, failures=0.0).tolist() == []
 
 
 def scene() -> mujoco.MjSpec:

@@ -108,7 +108,6 @@ def coin_demos(episodes=400, length=4):
         actions=actions.reshape(-1, 1).astype(np.float32),
         lengths=np.full(episodes, length),
         success=np.ones(episodes, bool),
-        variant=np.zeros(episodes, int),
     )
 
 
@@ -116,7 +115,7 @@ def coin_demos(episodes=400, length=4):
 def coin_prior():
     demos = coin_demos()
     config = DiffusionConfig(chunk=4, width=64, blocks=2, train_steps=800, batch_size=256, ema=0.99)
-    starts = demos_lib.chunk_starts(demos, config.chunk, failures=(0.0,))
+    starts = demos_lib.chunk_starts(demos, config.chunk, failures=0.0)
     losses = []
     prior = diffusion.train(
         jax.random.key(0), demos.obs, demos.actions, starts, config, lambda step, loss: losses.append((step, loss))
@@ -183,7 +182,7 @@ def tiny_priors():
     """Two trainings with one key; the second of the two actions is 0.25 throughout."""
     demos = coin_demos(50)
     actions = np.concatenate([demos.actions, np.full_like(demos.actions, 0.25)], axis=1)
-    starts = demos_lib.chunk_starts(demos, TINY.chunk, failures=(0.0,))
+    starts = demos_lib.chunk_starts(demos, TINY.chunk, failures=0.0)
     return [diffusion.train(jax.random.key(seed), demos.obs, actions, starts, TINY) for seed in (0, 0)]
 
 

@@ -1,7 +1,6 @@
 """Demonstrations: scripted ones made in parallel, and the DemoSet on disk."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,8 +23,8 @@ class DemoConfig:
     """Episodes to record; failures are kept and marked."""
     start_noise: bool = True
     """Start as training does; without, at the task's nominal start (the paper's ablation on x-y noise)."""
-    failures: tuple[float, ...] = (0.0,)
-    """Share of the failed episodes that is cloned as well; one number, or one for each of the task's variants."""
+    failures: float = 0.0
+    """Share of the failed episodes that is cloned as well."""
     source: Literal["script", "disassembly"] = "script"
     """The task's script, or taking the work apart and playing that backwards."""
     bias: float = 1.0
@@ -40,14 +39,12 @@ class DemoSet(NamedTuple):
       actions: `[time, action_size]` in [-1, 1].
       lengths: `[episodes]`, control steps of each; they add up to `time`.
       success: `[episodes]` bool.
-      variant: `[episodes]`, which of the task's variants each is.
     """
 
     obs: np.ndarray
     actions: np.ndarray
     lengths: np.ndarray
     success: np.ndarray
-    variant: np.ndarray
 
 
 def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, int]:
@@ -64,7 +61,6 @@ def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, 
         actions=np.asarray(frames.action)[keep][active],
         lengths=active.sum(1),
         success=np.asarray(worlds.success)[keep],
-        variant=np.asarray(worlds.variant)[keep],
     )
     return demos, int((~keep).sum())
 
@@ -117,14 +113,13 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
     return jax.jit(lambda *args: rollout.record_from(env, policy, None, *args))(worlds, memories, keys)
 
 
-def chunk_starts(demos: DemoSet, chunk: int, failures: Sequence[float]) -> np.ndarray:
+def chunk_starts(demos: DemoSet, chunk: int, failures: float) -> np.ndarray:
     """`[n]`, indices into `demos.obs` where a chunk begins that lies within one chosen episode.
 
-    Those are the successes and the first `failures` (shares, see `DemoConfig`) of the others; all if nothing succeeded.
+    The successes are chosen and the first `failures` (a share) of what failed; all if nothing succeeded.
     """
     failed = ~demos.success
-    share = np.asarray(failures)[demos.variant if len(failures) > 1 else 0]
-    chosen = demos.success | (np.cumsum(failed) <= share * failed.sum()) | failed.all()
+    chosen = demos.success | (np.cumsum(failed) <= failures * failed.sum()) | failed.all()
     ends = np.cumsum(demos.lengths)
     spans = [
         np.arange(end - length, end - chunk + 1)
@@ -154,20 +149,17 @@ def load(path: Path, obs_size: int, action_size: int) -> DemoSet:
         raise fail("no such file")
     try:
         with open(path, "rb") as file, np.load(file) as archive:  # NumPy itself leaves a damaged file open
-            needed = DemoSet._fields[:-1]
-            missing = [name for name in needed if name not in archive.files]
+            missing = [name for name in DemoSet._fields if name not in archive.files]
             if missing:
-                raise fail(f"lacks the array '{missing[0]}' (needs {', '.join(needed)})")
-            arrays = {name: archive[name] for name in needed}
-            variant = archive["variant"] if "variant" in archive.files else np.zeros(arrays["lengths"].shape, int)
-            demos = DemoSet(**arrays, variant=variant)
+                raise fail(f"lacks the array '{missing[0]}' (needs {', '.join(DemoSet._fields)})")
+            demos = DemoSet(**{name: archive[name] for name in DemoSet._fields})
     except UserError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise what they like on damaged files
         raise fail("not an .npz archive, or damaged") from error
     if demos.lengths.ndim != 1 or not np.issubdtype(demos.lengths.dtype, np.integer):
         raise fail(f"'lengths' must be whole numbers [episodes], found {demos.lengths.dtype} {demos.lengths.shape}")
-    for name in ("obs", "actions", "success", "variant"):
+    for name in ("obs", "actions", "success"):
         if getattr(demos, name).dtype.kind not in "fiub":
             raise fail(f"'{name}' must be numbers, found {getattr(demos, name).dtype}")
     time = int(demos.lengths.sum())
@@ -175,7 +167,6 @@ def load(path: Path, obs_size: int, action_size: int) -> DemoSet:
         ("obs", (time, obs_size)),
         ("actions", (time, action_size)),
         ("success", demos.lengths.shape),
-        ("variant", demos.lengths.shape),
     ):
         array = getattr(demos, name)
         if array.shape != shape:
@@ -192,5 +183,4 @@ def load(path: Path, obs_size: int, action_size: int) -> DemoSet:
         actions=demos.actions.astype(np.float32),
         lengths=demos.lengths.astype(int),
         success=demos.success.astype(bool),
-        variant=demos.variant.astype(int),
     )

@@ -66,8 +66,6 @@ def check(settings: Settings, task: Task) -> None:
     check_settings(dataclasses.replace(settings, seed=1))  # any seed will do
     if settings.prior.chunk > task.horizon:
         raise UserError(f"--prior.chunk {settings.prior.chunk} is longer than the task's horizon of {task.horizon}")
-    if len(settings.demo.failures) not in (1, len(task.variants)):
-        raise UserError(f"--demo.failures takes one share, or one for each of the {len(task.variants)} variants")
     if settings.prior.sample_steps > settings.prior.train_timesteps:
         raise UserError(
             f"--prior.sample-steps {settings.prior.sample_steps} exceeds "

@@ -171,16 +171,13 @@ def check_settings(config: Any, prefix: str = "") -> None:
         value, name = getattr(config, field.name), f"--{prefix}{field.name}".replace("_", "-")
         if dataclasses.is_dataclass(value):
             check_settings(value, f"{prefix}{field.name}.")
-        elif field.name == "failures":
-            if not value or not all(0 <= x <= 1 for x in value):
-                raise UserError(f"{name} must be shares from 0 to 1, got {value}")
         elif isinstance(value, tuple) and not all(x > 0 for x in value):
             raise UserError(f"{name} must be positive, got {value}")
         elif isinstance(value, int) and not isinstance(value, bool) and value <= 0:
             raise UserError(f"{name} must be at least 1, got {value}")
         elif isinstance(value, float) and not 0 <= value < float("inf"):
             raise UserError(f"{name} must be a number of at least 0, got {value}")
-        elif field.name in ("gamma", "tau", "ema", "alpha_start", "alpha_end") and value > 1:
+        elif field.name in ("gamma", "tau", "ema", "failures", "alpha_start", "alpha_end") and value > 1:
             raise UserError(f"{name} must be at most 1, got {value}")
 
 
