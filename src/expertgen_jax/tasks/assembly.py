@@ -53,7 +53,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clip_on_plate": {"demo": {"failures": 1.0}, "steer": STEER},
     "clevis_on_bar": {"demo": {"failures": 1.0}, "steer": STEER},
     "block_on_rail": {"steer": STEER},
-    # Cloning successes only, the prior succeeded in 76 %; all failures, in 31 %, and on the rail in 2 %, where the expert
+    # Cloning successes only, the prior succeeded in 76 %; all failures, in 31 %, and on the rail in 2 %: there the expert
     # then succeeded in 28 %.
     "assembly": {
         "demo": {"episodes": 6144, "failures": 0.15},
