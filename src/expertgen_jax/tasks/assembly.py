@@ -53,8 +53,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clip_on_plate": {"demo": {"failures": 1.0}, "steer": STEER},
     "clevis_on_bar": {"demo": {"failures": 1.0}, "steer": STEER},
     "block_on_rail": {"steer": STEER},
-    # Cloning successes only, the prior succeeded in 76 %; all failures, in 31 %, and on the rail in 2 %: there the expert
-    # then succeeded in 28 %.
+    # Cloning successes only, the prior succeeded in 76 %; all failures, in 31 %, and in 2 % on the rail, where the
+    # expert then did in 28 %.
     "assembly": {
         "demo": {"episodes": 6144, "failures": 0.15},
         "prior": {"train_steps": 6000},
