@@ -90,11 +90,8 @@ def main(args: Reproduce) -> None:
                 for row in distil(task, seed, run_dir, args.students):
                     students.append(row)
                     write_json(out, content | {"students": students})
-    if students:
-        report.budgets(
-            budget_curves([row for row in students if row["seed"] == args.seeds[0]]),
-            out.with_name(f"{out.stem}_budgets.png"),
-        )
+    if curves := budget_curves([row for row in students if row["seed"] == args.seeds[0]]):
+        report.budgets(curves, out.with_name(f"{out.stem}_budgets.png"))
     for rule, interval in (("success", "ci95"), ("success_lenient", "ci95_lenient")):
         report.bars(bar_groups(rows, rule, interval), out.with_name(f"{out.stem}_{rule}.png"))
     print(f"wrote {out}")

@@ -284,6 +284,22 @@ def test_example_task_loads():
 
 # --- students ----------------------------------------------------------------------------------------------------
 
+
+def test_budget_curves_are_of_tasks_with_both_methods():
+    budget_curves = runpy.run_path(str(ROOT / "experiments" / "reproduce.py"))["budget_curves"]
+    figures = {"success": 0.5, "ci95": (0.4, 0.6)}
+    rows = [
+        {"task": task, "name": name, "labelled": labelled, "default": figures}
+        for task, name, labelled in (
+            ("peg", "depth", 35),
+            ("peg", "BC-7", 1),
+            ("peg", "rgb", 35),
+            ("rail", "depth", 30),
+        )
+    ]
+    assert budget_curves(rows) == {"peg": {"DAgger": [(35, 0.5, 0.4, 0.6)], "BC": [(1, 0.5, 0.4, 0.6)]}}
+
+
 SMALL_STUDENT = [
     *("--student.image-size", "16", "--student.hidden", "16", "--dagger.rounds", "2", "--dagger.worlds", "4"),
     *("--dagger.updates", "5", "--dagger.batch-size", "16", "--dagger.eval-period", "1", "--dagger.eval-episodes", "4"),

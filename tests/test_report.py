@@ -84,6 +84,15 @@ def test_bars_stand_for_success(tmp_path, drawn) -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["peg", "rail"]
 
 
+def test_budgets_are_a_line_for_each_method(tmp_path, drawn) -> None:
+    points = [(10_000, 0.9, 0.8, 0.95), (1_000, 0.3, 0.2, 0.4)]
+    report.budgets({"peg": {"DAgger": points, "BC": points[:1]}}, tmp_path / "budgets.png")
+    (axes,) = drawn[0].axes
+    dagger, bc = axes.lines
+    assert dagger.get_xydata().tolist() == [[1_000, 0.3], [10_000, 0.9]] and bc.get_xydata().tolist() == [[10_000, 0.9]]
+    assert axes.get_xscale() == "log" and axes.get_title() == "peg"
+
+
 def test_table_aligns_columns() -> None:
     rows = [
         {"policy": "script", "strict": "31.2 %", "interval": "28.4-34.1 %"},

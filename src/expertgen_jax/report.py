@@ -137,7 +137,7 @@ def budgets(curves: Mapping[str, Mapping[str, Sequence[tuple[float, ...]]]], pat
       curves: `{task: {method: [(labels, success, low, high), ...]}}`, success in [0, 1] with the bounds of an interval.
       path: of the PNG.
     """
-    figure = Figure(figsize=(5.2 * max(1, len(curves)), 3.8), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(curves), 3.8), layout="constrained")
     for i, (task, methods) in enumerate(curves.items()):
         axes = figure.add_subplot(1, len(curves), i + 1)
         for (method, points), colour in zip(methods.items(), (_EXPERT, _TRAIN), strict=False):
