@@ -8,7 +8,7 @@ The same command goes on where an interrupted one stopped.
 import dataclasses
 from pathlib import Path
 
-from expertgen_jax import command, distillation, pipeline
+from expertgen_jax import command, distillation, pipeline, report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def main(args: Distill) -> None:
     evaluations = student_run.evaluation("off"), student_run.evaluation("default")
     student_run.finish(*evaluations)
     student_run.record()
-    print(pipeline.results_table([phases.evaluation("expert", *phases.needed("expert")), *evaluations]))
+    print(report.results_table([phases.evaluation("expert", *phases.needed("expert")), *evaluations]))
     print(f"\n{student_run.run.path}: {', '.join(sorted(path.name for path in student_run.run.path.iterdir()))}")
 
 

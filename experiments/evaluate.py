@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from expertgen_jax import command, distillation, physics, pipeline, runlog
+from expertgen_jax import command, distillation, physics, pipeline, report, runlog
 from expertgen_jax.tasks.randomization import Name
 
 
@@ -36,7 +36,7 @@ def main(args: Evaluate) -> None:
         figures = distillation.reopen(phases, args.student).evaluation(args.visual, args.episodes)
     else:
         figures = phases.evaluation(args.policy, *phases.needed(args.policy), episodes=args.episodes)
-    print(pipeline.results_table([figures]), pipeline.pose_table(figures), sep="\n\n")
+    print(report.results_table([figures]), report.pose_table(figures), sep="\n\n")
 
 
 if __name__ == "__main__":

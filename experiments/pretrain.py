@@ -7,7 +7,7 @@ import dataclasses
 
 from steer import Steer
 
-from expertgen_jax import command, pipeline
+from expertgen_jax import command, pipeline, report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Pretrain(Steer):
 def main(args: Pretrain) -> None:
     phases = pipeline.open_phases(args, args.run_dir, args.overwrite, args.tensorboard)
     prior = phases.prior(phases.demonstrations())
-    print(pipeline.results_table([phases.evaluation("script"), phases.evaluation("prior", prior)]))
+    print(report.results_table([phases.evaluation("script"), phases.evaluation("prior", prior)]))
 
 
 if __name__ == "__main__":

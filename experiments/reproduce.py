@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from expertgen_jax import command, distillation, physics, pipeline, report
+from expertgen_jax import settings as settings_lib
 from expertgen_jax.runlog import provenance, write_json
 from expertgen_jax.tasks.assembly import SHAPES
 from expertgen_jax.tasks.randomization import Name
@@ -126,7 +127,7 @@ def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_
     }
     if phases.env.task.strong_script is not None:
         figures["strong_script"] = phases.evaluation("strong_script")
-    print(f"{task}, seed {seed}\n{pipeline.results_table(list(figures.values()))}\n", flush=True)
+    print(f"{task}, seed {seed}\n{report.results_table(list(figures.values()))}\n", flush=True)
     summary = json.loads((run_dir / "summary.json").read_text())
     kept = ("demo_success", "train_episodes", "env_steps", "diverged", "wall_s")
     kept_figures = {name: summary[name] for name in kept}
@@ -154,12 +155,12 @@ def distil(task: str, seed: int, run_dir: Path, names: tuple[str, ...]) -> Itera
     for name, changes in students.items():
         if names and name not in names:
             continue
-        settings = pipeline.with_preset(distillation.Settings(seed=seed), changes)
+        settings = settings_lib.with_preset(distillation.Settings(seed=seed), changes)
         student_run = distillation.open_student(pipeline.reopen_phases(run_dir), settings, name)
         student_run.student()
         randomizations: list[Name] = ["default"] if changes else ["off", "default"]
         evaluations: dict[str, Any] = {visual: student_run.evaluation(visual) for visual in randomizations}
-        print(f"{task}\n{pipeline.results_table(list(evaluations.values()))}\n", flush=True)
+        print(f"{task}\n{report.results_table(list(evaluations.values()))}\n", flush=True)
         yield {
             "task": task,
             "seed": seed,

@@ -8,11 +8,12 @@ The same command goes on where an interrupted one stopped.
 import dataclasses
 from pathlib import Path
 
-from expertgen_jax import command, pipeline
+from expertgen_jax import command, pipeline, report
+from expertgen_jax import settings as settings_lib
 
 
 @dataclasses.dataclass(frozen=True)
-class Steer(pipeline.Settings):
+class Steer(settings_lib.Settings):
     """From nothing to an expert: demonstrations, diffusion prior, steering of its noise, evaluation."""
 
     run_dir: Path | None = None
@@ -34,7 +35,7 @@ def main(args: Steer) -> None:
     )
     phases.finish(*evaluations)
     phases.record(prior, expert)
-    print(pipeline.results_table(evaluations), pipeline.pose_table(evaluations[1]), sep="\n\n")
+    print(report.results_table(evaluations), report.pose_table(evaluations[1]), sep="\n\n")
     print(f"\n{phases.run.path}: {', '.join(sorted(path.name for path in phases.run.path.iterdir()))}")
 
 

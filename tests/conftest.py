@@ -36,6 +36,13 @@ def envs() -> Callable[[str, str], rollout.Env]:
     return functools.cache(lambda task, backend: rollout.make_env(TASKS[task](), backend))
 
 
+@pytest.fixture(scope="session")
+def world(envs) -> rollout.World:
+    """The peg at the start of an episode."""
+    env = envs("peg", "native")
+    return jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(3))
+
+
 def press_program(env: rollout.Env) -> Callable[[np.ndarray, np.ndarray], Path]:
     """`(qpos [n, 6], ctrl [n, 30, 6]) -> Path` for n <= WORLDS: plays commands from rest and looks at each substep."""
     hand = env.model.mj.body("hand").id

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from expertgen_jax import demos, distillation, pipeline, rollout, runlog, student, tasks
+from expertgen_jax import settings as settings_lib
 from expertgen_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -137,27 +138,27 @@ def test_mistakes_end_in_one_clear_message(tmp_path, args, said):
     ],
 )
 def test_settings_are_checked(change, said):
-    settings = pipeline.Settings()
+    settings = settings_lib.Settings()
     stored = json.loads(json.dumps(runlog.as_json(settings)))
     for name, value in change.items():
         stored[name] = stored[name] | value if isinstance(value, dict) else value
     with pytest.raises(UserError, match=said):
-        pipeline.check(pipeline.settings_from(settings, stored), tasks.load("peg"))
+        settings_lib.check(settings_lib.from_stored(settings, stored), tasks.load("peg"))
 
 
 def test_a_preset_changes_its_fields_only():
-    changed = pipeline.with_preset(pipeline.Settings(), tasks.load("block_on_rail").preset)
-    plain = pipeline.Settings()
+    changed = settings_lib.with_preset(settings_lib.Settings(), tasks.load("block_on_rail").preset)
+    plain = settings_lib.Settings()
     assert changed.steer.noise_mode == "row" and changed.steer.learner.batch_size == 256
     assert dataclasses.replace(changed, steer=plain.steer) == plain
     with pytest.raises(UserError, match="nonsense"):
-        pipeline.with_preset(plain, {"steer": {"nonsense": 1}})
+        settings_lib.with_preset(plain, {"steer": {"nonsense": 1}})
 
 
 def test_settings_survive_json():
-    settings = pipeline.Settings(seed=3, demos=Path("a.npz"))
+    settings = settings_lib.Settings(seed=3, demos=Path("a.npz"))
     stored = json.loads(json.dumps(runlog.as_json(settings)))
-    assert runlog.as_json(pipeline.settings_from(pipeline.Settings(), stored)) == stored
+    assert runlog.as_json(settings_lib.from_stored(settings_lib.Settings(), stored)) == stored
 
 
 def test_run_directory_of_other_settings(tmp_path):
@@ -196,14 +197,14 @@ def test_overwrite_spares_its_own_input(tmp_path):
     )
     demos.save(mine, failures)
     with pytest.raises(UserError, match="move it"):
-        pipeline.open_phases(pipeline.Settings(demos=mine), tmp_path / "run", overwrite=True)
+        pipeline.open_phases(settings_lib.Settings(demos=mine), tmp_path / "run", overwrite=True)
     assert mine.exists()
 
 
 def test_an_edited_task_file_is_noticed(tmp_path):
     task = tmp_path / "mine.py"
     task.write_text((ROOT / "examples" / "push_puck.py").read_text())
-    pipeline.open_phases(pipeline.Settings(task=str(task)), tmp_path / "run")
+    pipeline.open_phases(settings_lib.Settings(task=str(task)), tmp_path / "run")
     pipeline.reopen_phases(tmp_path / "run")
     task.write_text(task.read_text().replace("0.008)", "0.009)"))
     with pytest.raises(UserError, match="has changed since"):
@@ -264,7 +265,7 @@ def test_no_successful_demonstration_is_a_warning(tmp_path, capsys):
         success=np.zeros(2, bool),
     )
     demos.save(tmp_path / "mine.npz", failures)
-    phases = pipeline.open_phases(pipeline.Settings(demos=tmp_path / "mine.npz"), tmp_path / "run")
+    phases = pipeline.open_phases(settings_lib.Settings(demos=tmp_path / "mine.npz"), tmp_path / "run")
     assert len(phases.demonstrations().lengths) == 2
     assert "no demonstration succeeds" in capsys.readouterr().err
 

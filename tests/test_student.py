@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from expertgen_jax import rollout, student
+from expertgen_jax import student
 from expertgen_jax.errors import UserError
 from expertgen_jax.student import Eyes, Percept, StudentConfig
 from expertgen_jax.visual import VISUAL_RANDOMIZATIONS, VisualRandomization
@@ -22,11 +22,6 @@ CHUNK = (4, 6)
 @pytest.fixture(scope="module")
 def env(envs):
     return envs("peg", "native")
-
-
-@pytest.fixture(scope="module")
-def world(env):
-    return jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(3))
 
 
 def perceive(eyes, memory, world, key):

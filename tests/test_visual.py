@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expertgen_jax import camera, rollout, visual
+from expertgen_jax import camera, visual
 from expertgen_jax.visual import VISUAL_RANDOMIZATIONS, VisualRandomization
 
 SIZE = 24
@@ -18,11 +18,6 @@ OFF, DEFAULT, STRONG = (VISUAL_RANDOMIZATIONS[name] for name in ("off", "default
 @pytest.fixture(scope="module")
 def env(envs):
     return envs("peg", "native")
-
-
-@pytest.fixture(scope="module")
-def world(env):
-    return jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(3))
 
 
 @pytest.fixture(scope="module")

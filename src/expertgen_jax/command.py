@@ -14,7 +14,7 @@ import tyro
 
 from expertgen_jax import tasks
 from expertgen_jax.errors import UserError
-from expertgen_jax.pipeline import Settings, with_preset
+from expertgen_jax.settings import Settings, with_preset
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from expertgen_jax import checkpoint, physics, pipeline, rollout, student, training, video, visual
+from expertgen_jax import settings as settings_lib
 from expertgen_jax.dagger import Dagger, DaggerConfig
 from expertgen_jax.errors import UserError
 from expertgen_jax.evaluate import SELECTION_SEED
@@ -68,7 +69,7 @@ def reopen(phases: Phases, name: str) -> "StudentRun":
         raise UserError(f"--student {name}: the run has {', '.join(made) or 'none'}; make it with distill.py")
     stored = read_settings(path)
     try:
-        settings = pipeline.settings_from(Settings(), stored)
+        settings = settings_lib.from_stored(Settings(), stored)
     except (KeyError, TypeError) as error:
         raise UserError(f"--student {name}: its config.json is not of this version ({error})") from error
     return StudentRun(phases, Run(path, stored), settings, name, *phases.needed("expert"))

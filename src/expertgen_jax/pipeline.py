@@ -10,77 +10,23 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from expertgen_jax import checkpoint, demos, diffusion, physics, report, rollout, steering, tasks, training, video
-from expertgen_jax.demos import DemoConfig, DemoSet
-from expertgen_jax.diffusion import DiffusionConfig, Prior
+from expertgen_jax import settings as settings_lib
+from expertgen_jax.demos import DemoSet
+from expertgen_jax.diffusion import Prior
 from expertgen_jax.errors import UserError
 from expertgen_jax.evaluate import SELECTION_SEED, evaluate
-from expertgen_jax.metrics import QUANTILES
 from expertgen_jax.rollout import Env
-from expertgen_jax.runlog import Progress, Run, as_json, check_settings, open_run, provenance, read_settings
-from expertgen_jax.steering import Expert, SteerConfig, Steering
+from expertgen_jax.runlog import Progress, Run, as_json, open_run, provenance, read_settings
+from expertgen_jax.settings import Settings
+from expertgen_jax.steering import Expert, Steering
 from expertgen_jax.task import Task
-from expertgen_jax.tasks.randomization import Name
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What makes a run what it is; stored in `config.json`."""
-
-    task: str = "peg"
-    """Name of a task, or a path to a .py file of your own."""
-    seed: int = 0
-    """Of all randomness in the run."""
-    num_seeds: int = 1
-    """Steering runs side by side from the same prior; the best expert of all is kept."""
-    randomization: Name = "off"
-    """Domain randomisation: friction, stiffness, mass, play, errors in what is seen and in how it is held."""
-    physics: Literal["auto", "mjx", "warp", "native"] = "auto"
-    """Engine: MJX-JAX, MJX-Warp, MuJoCo's C engine on all cores; auto is mjx on an accelerator and else native."""
-    demos: Path | None = None
-    """An .npz file of your own demonstrations; by default the task's script makes them."""
-    eval_episodes: int = 1024
-    """Episodes behind the reported figures."""
-    transfer_episodes: int = 256
-    """Episodes on the other back end (sim-to-sim)."""
-    demo: DemoConfig = dataclasses.field(default_factory=DemoConfig)
-    """Scripted demonstrations."""
-    prior: DiffusionConfig = dataclasses.field(default_factory=DiffusionConfig)
-    """Diffusion prior."""
-    steer: SteerConfig = dataclasses.field(default_factory=SteerConfig)
-    """Steering."""
-
-
-def check(settings: Settings, task: Task) -> None:
-    """Checks settings against their ranges, each other and the task.
-
-    Raises:
-      UserError: naming the field and the remedy.
-    """
-    check_settings(dataclasses.replace(settings, seed=1))  # any seed will do
-    if settings.prior.chunk > task.horizon:
-        raise UserError(f"--prior.chunk {settings.prior.chunk} is longer than the task's horizon of {task.horizon}")
-    if settings.prior.sample_steps > settings.prior.train_timesteps:
-        raise UserError(
-            f"--prior.sample-steps {settings.prior.sample_steps} exceeds "
-            f"--prior.train-timesteps {settings.prior.train_timesteps}"
-        )
-    learner = settings.steer.learner
-    if settings.steer.updates % learner.actor_period:
-        raise UserError(
-            f"--steer.updates {settings.steer.updates} must be a multiple of "
-            f"--steer.learner.actor-period {learner.actor_period}"
-        )
-    if learner.atoms < 2:
-        raise UserError(f"--steer.learner.atoms {learner.atoms}: a distribution needs at least 2")
-    if settings.steer.sigma_min > settings.steer.sigma_max:
-        raise UserError("--steer.sigma-min must not exceed --steer.sigma-max")
 
 
 class Phases:
@@ -326,7 +272,7 @@ def open_phases(
     if settings.task.endswith(".py"):
         settings = dataclasses.replace(settings, task=str(Path(settings.task).resolve()))
     task = tasks.load(settings.task, settings.randomization)
-    check(settings, task)
+    settings_lib.check(settings, task)
     backend = physics.resolve(settings.physics)
     env = _make_env(task, backend, settings)
     path = run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
@@ -348,7 +294,7 @@ def reopen_phases(run_dir: Path, backend: str | None = None) -> Phases:
     """
     stored = read_settings(run_dir)
     try:
-        settings = settings_from(Settings(), stored)
+        settings = settings_lib.from_stored(Settings(), stored)
     except (KeyError, TypeError) as error:
         raise UserError(f"--run-dir {run_dir}: config.json is not of this version ({error})") from error
     if stored["task_digest"] != _digest(settings.task):
@@ -365,67 +311,3 @@ def _make_env(task: Task, backend: str, settings: Settings) -> Env:
 def _digest(task: str) -> str:
     """Tells versions of a task file apart; "" for a task of the package."""
     return hashlib.sha256(Path(task).read_bytes()).hexdigest()[:16] if task.endswith(".py") else ""
-
-
-def settings_from(default: Any, stored: dict[str, Any]) -> Any:
-    """The settings dataclass that `stored` (JSON) describes."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(default):
-        old, new = getattr(default, field.name), stored[field.name]
-        if dataclasses.is_dataclass(old):
-            values[field.name] = settings_from(old, new)
-        else:
-            values[field.name] = tuple(new) if isinstance(old, tuple) else new
-    if values.get("demos") is not None:
-        values["demos"] = Path(values["demos"])
-    return dataclasses.replace(default, **values)
-
-
-def with_preset(settings: Any, preset: Mapping[str, Any]) -> Any:
-    """The settings dataclass with the fields of a (nested) `preset` replaced.
-
-    Raises:
-      UserError: the preset names a field that does not exist.
-    """
-    values = {
-        name: with_preset(getattr(settings, name, None), value) if isinstance(value, Mapping) else value
-        for name, value in preset.items()
-    }
-    try:
-        return dataclasses.replace(settings, **values)
-    except TypeError as error:
-        raise UserError(f"the task's preset: {error}") from error
-
-
-def results_table(evaluations: Sequence[dict[str, Any]]) -> str:
-    """Success of evaluated policies as text, strict and lenient, each with its 95 % interval."""
-
-    def percent(figures: dict[str, Any], name: str, interval: str) -> str:
-        if figures[name] is None:
-            return "-"
-        low, high = figures[interval]
-        return f"{figures[name]:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
-
-    return report.table(
-        [
-            {
-                "policy": figures["policy"],
-                "physics": figures["physics"],
-                "strict success [95 %]": percent(figures, "success", "ci95"),
-                "lenient success [95 %]": percent(figures, "success_lenient", "ci95_lenient"),
-                "episodes": str(figures["episodes"]),
-                "median steps": "-" if figures["median_steps"] is None else f"{figures['median_steps']:.0f}",
-            }
-            for figures in evaluations
-        ]
-    )
-
-
-def pose_table(figures: dict[str, Any]) -> str:
-    """Quantiles of the final poses of the successes as text (SI units)."""
-    return report.table(
-        [
-            {"at success": name} | {f"{q:.0%}": f"{v:.5f}" for q, v in zip(QUANTILES, values, strict=True)}
-            for name, values in figures["final_pose"].items()
-        ]
-    )
