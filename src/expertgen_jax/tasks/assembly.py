@@ -56,9 +56,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Cloning successes only, the prior succeeded in 76 %; all failures, in 31 %, and in 2 % on the rail, where the
     # expert then did in 28 %.
     "assembly": {
-        "demo": {"episodes": 6144, "failures": 0.15},
-        "prior": {"train_steps": 6000},
-        "steer": {**STEER, "episodes": 40960, "eval_period": 2560, "eval_episodes": 512},
+        "demo": {"episodes": 12288, "failures": 0.15},
+        "prior": {"train_steps": 9000},
+        "steer": {**STEER, "episodes": 73728, "eval_period": 4096, "eval_episodes": 1024},
         "eval_episodes": 4608,
     },
 }
