@@ -45,8 +45,8 @@ BUDGETS = {
     if (method, worlds) != ("DAgger", 256)  # the default
 }
 STUDENTS: dict[str, dict[str, Any]] = {
-    "peg": CONTROL | MODALITIES | HEADS | ALPHAS | BUDGETS,
-    "block_on_rail": CONTROL | BUDGETS,
+    "peg": CONTROL | MODALITIES | HEADS | BUDGETS,
+    "block_on_rail": CONTROL | ALPHAS | BUDGETS,
 }
 """What is varied in the defaults of `distill.py`; for the other tasks, `CONTROL`."""
 

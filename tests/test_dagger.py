@@ -82,21 +82,23 @@ def of(dagger, state=None, **config):
 
 @pytest.fixture(scope="module")
 def played(dagger):
-    """`alpha -> labels, success` of the first round's playing, by a student of the state."""
+    """`alpha -> labels, success` of a second round's playing, by a student of the state that has learnt nothing."""
 
     @functools.cache
     def play(alpha):
         one = of(dagger, state=True, alpha_start=alpha, alpha_end=alpha)
-        state = jax.jit(Dagger.init)(one, jax.random.key(0))
+        state = jax.jit(Dagger.init)(one, jax.random.key(0)).replace(round=jnp.int32(1))
         return jax.device_get(jax.jit(Dagger.play)(one, state, jax.random.key(1)))
 
     return play
 
 
-def test_alpha_falls_linearly(dagger):
-    state = jax.eval_shape(dagger.init, jax.random.key(0))
-    alphas = [float(dagger.alpha(state.replace(round=jnp.int32(i)))) for i in range(CONFIG.rounds)]
-    np.testing.assert_allclose(alphas, [1.0, 0.6, 0.2], atol=1e-6)
+@pytest.mark.parametrize(("start", "end", "expected"), [(1.0, 0.2, [1.0, 0.6, 0.2]), (0.0, 0.0, [1.0, 0.0, 0.0])])
+def test_alpha_falls_linearly_after_a_round_of_the_expert(dagger, start, end, expected):
+    one = of(dagger, alpha_start=start, alpha_end=end)
+    state = jax.eval_shape(one.init, jax.random.key(0))
+    alphas = [float(one.alpha(state.replace(round=jnp.int32(i)))) for i in range(CONFIG.rounds)]
+    np.testing.assert_allclose(alphas, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.5])
@@ -125,7 +127,8 @@ def test_who_acts(played):
 
 
 def test_nothing_is_learnt_before_the_first_label(dagger):
-    alone = of(dagger, state=True, alpha_start=0.0, alpha_end=0.0)
+    helpless = rollout.policy_from_obs(CHUNK, lambda params, obs, key: jnp.zeros((CHUNK, 1)))
+    alone = of(dagger.replace(expert=helpless), state=True)
     state = jax.jit(Dagger.init)(alone, jax.random.key(0))
     after, figures = jax.jit(Dagger.round)(alone, state)
     assert after.labels.count == 0 and after.round == 1 and figures["train_success"] == 0

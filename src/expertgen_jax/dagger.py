@@ -1,9 +1,10 @@
 """Distillation by DAgger (Ross et al. 2011): a student learns what the expert does in the states that it gets into.
 
 A round plays one episode in every world. At each decision either acts: the expert with probability alpha, which falls
-linearly from round to round, else the student. Every decision is labelled with the expert's action chunk; labels of
-episodes that fail are dropped; the rest joins the labels of earlier rounds, and the student trains on all of them. With
-alpha at 1 throughout it is behaviour cloning. A round is one jitted program: cameras, physics, expert and learning.
+linearly from round to round, else the student; in the first round, where the student knows nothing, the expert alone.
+Every decision is labelled with the expert's action chunk; labels of episodes that fail are dropped; the rest joins the
+labels of earlier rounds, and the student trains on all of them. With alpha at 1 throughout it is behaviour cloning. A
+round is one jitted program: cameras, physics, expert and learning.
 """
 
 import dataclasses
@@ -30,9 +31,9 @@ class DaggerConfig:
     worlds: int = 256
     """Episodes a round."""
     alpha_start: float = 1.0
-    """Share of decisions that are the expert's in the first round."""
+    """Where the share of decisions that are the expert's starts to fall from; the first round's are all the expert's."""
     alpha_end: float = 0.2
-    """The same in the last; in between it falls linearly."""
+    """That share in the last round; it falls linearly."""
     updates: int = 250
     """Gradient steps a round."""
     batch_size: int = 256
@@ -136,7 +137,8 @@ class Dagger(struct.PyTreeNode):
     def alpha(self, state: DaggerState) -> jax.Array:
         """Share of decisions that are the expert's in this round."""
         done = state.round / max(1, self.config.rounds - 1)
-        return self.config.alpha_start + done * (self.config.alpha_end - self.config.alpha_start)
+        falling = self.config.alpha_start + done * (self.config.alpha_end - self.config.alpha_start)
+        return jnp.where(state.round == 0, 1.0, falling)
 
     def round(self, state: DaggerState) -> tuple[DaggerState, dict[str, jax.Array]]:
         """Plays, labels and learns; returns figures."""
