@@ -31,7 +31,7 @@ class DaggerConfig:
     worlds: int = 256
     """Episodes a round."""
     alpha_start: float = 1.0
-    """Where the share of decisions that are the expert's starts to fall from; the first round's are all the expert's."""
+    """Share of decisions that are the expert's, to begin with; those of the first round are all the expert's."""
     alpha_end: float = 0.2
     """That share in the last round; it falls linearly."""
     updates: int = 250

@@ -1,7 +1,4 @@
-"""The table-top family: everyday things, grasped by a gripper on a floating hand.
-
-An action is the step of the hand's target (6 numbers) and the gripper: 1 opens it, -1 closes it.
-"""
+"""The table-top family: everyday things, grasped by a gripper on a floating hand (see `gripping`)."""
 
 import functools
 from collections.abc import Callable
@@ -10,36 +7,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import mujoco
-import numpy as np
 
-from expertgen_jax import control, scenes
+from expertgen_jax import scenes
 from expertgen_jax.task import Box, Script, Start, Task, View
+from expertgen_jax.tasks import gripping
+from expertgen_jax.tasks.gripping import HAND_OBSERVATION, Phase
 from expertgen_jax.tasks.randomization import Name
 
-HAND, FINGERS, OBJECT = slice(0, 6), slice(6, 8), slice(8, 15)
-STEP_SIZES = np.array([0.020] * 3 + [0.20] * 3, np.float32)
-"""Travel of the hand's target for a full action (m, rad)."""
-LEADS = np.array([0.030] * 3 + [0.30] * 3, np.float32)
-"""Largest distance of the target from the hand (m, rad): at most 24 N and 3 N m."""
-READY = 0.25
-"""Height at which the hand starts (m)."""
 LIFTED = 0.100
-"""Of success (m), above where the thing stood."""
-
-OBSERVATION = {
+"""Of success, above where the thing stood (m)."""
+TURNED = 0.4
+"""Standard deviation of the yaw that a demonstrator believes a thing to have (rad)."""
+OBJECT_OBSERVATION = {
     "object_position": "m",  # relative to the hand, world axes
     "object_height": "m",
     "object_axes": "1",  # its x and z axes, in the world
     "object_velocity": "m/s",
-    "hand_height": "m",
-    "hand_rotation": "rad",
-    "hand_velocity": "m/s, rad/s",
-    "target_lead": "m, rad",
-    "closing": "m",  # of each finger
-    "grip": "m",  # how far the fingers are from where they were told to go: what they hold
 }
-PROPRIOCEPTION = {"hand_pose": "m, rad", **{name: OBSERVATION[name] for name in ("hand_velocity", "target_lead")}}
-PROPRIOCEPTION |= {name: OBSERVATION[name] for name in ("closing", "grip")}
 
 
 class Thing(NamedTuple):
@@ -83,37 +67,11 @@ def lift(name: str, randomization: Name = "off") -> Task:
     def reset(key: jax.Array, reach: float = 0.15) -> Start:
         place_key, hand_key, yaw_key = jax.random.split(key, 3)
         place = jax.random.uniform(place_key, (2,), minval=-reach, maxval=reach)
-        beside = jax.random.uniform(hand_key, (3,), minval=-0.02, maxval=0.02)
-        half = jax.random.uniform(yaw_key, (), maxval=2 * jnp.pi) / 2
-        hand = jnp.concatenate([beside + jnp.array([0.0, 0.0, READY]), jnp.zeros(3)])
-        pose = jnp.concatenate([place, jnp.stack([thing.height, jnp.cos(half), 0.0, 0.0, jnp.sin(half)])])
-        ctrl = jnp.concatenate([hand, jnp.zeros(2)])
-        return Start(jnp.concatenate([ctrl, pose]), Context(jnp.float32(thing.height)), ctrl)
-
-    def feel(data: Any) -> dict[str, jax.Array]:
-        return {
-            "hand_pose": data.qpos[HAND],
-            "hand_velocity": data.qvel[HAND],
-            "target_lead": data.ctrl[HAND] - data.qpos[HAND],
-            "closing": data.qpos[FINGERS].mean(keepdims=True),
-            "grip": (data.ctrl[FINGERS] - data.qpos[FINGERS]).mean(keepdims=True),
-        }
+        hand = gripping.ready(hand_key)
+        return Start(jnp.concatenate([hand, _lying(thing, place, yaw_key)]), Context(jnp.float32(thing.height)), hand)
 
     def observe(data: Any, context: Context) -> dict[str, jax.Array]:
-        felt = feel(data)
-        return {
-            "object_position": data.xpos[body] - data.qpos[:3],
-            "object_height": data.xpos[body][2:] - context.height,
-            "object_axes": data.xmat[body][:, jnp.array([0, 2])].T.ravel(),
-            "object_velocity": data.qvel[8:11],
-            "hand_height": data.qpos[2:3],
-            "hand_rotation": data.qpos[3:6],
-            **{name: felt[name] for name in felt if name != "hand_pose"},
-        }
-
-    def act(data: Any, action: jax.Array) -> jax.Array:
-        closing = (1 - jnp.clip(action[6], -1.0, 1.0)) / 2 * scenes.OPENING / 2
-        return control.move_target(data, action[:6], STEP_SIZES, LEADS, HAND).at[FINGERS].set(closing)
+        return _observe_object(data, body, context.height) | gripping.observe_hand(data)
 
     def success(data: Any, context: Context) -> jax.Array:
         """Lifted, and held between the pads: not thrown, and not carried on the fingers' backs."""
@@ -128,21 +86,92 @@ def lift(name: str, randomization: Name = "off") -> Task:
             "speed": jnp.linalg.norm(data.qvel[8:11]),
         }
 
+    return _task(
+        name,
+        scene,
+        100,
+        OBJECT_OBSERVATION,
+        reset,
+        observe,
+        success,
+        gripping.by_the_clock(*_judging(thing, body), _picking(thing, up=0.16)),
+        final_pose,
+    )
+
+
+def _scene(thing: Thing) -> mujoco.MjSpec:
+    spec = gripping.scene()
+    thing.add(spec, "object")
+    return spec
+
+
+def _lying(thing: Thing, place: jax.Array, yaw_key: jax.Array) -> jax.Array:
+    """The pose `[7]` of a thing that lies somewhere, turned anyhow."""
+    half = jax.random.uniform(yaw_key, (), maxval=2 * jnp.pi) / 2
+    return jnp.concatenate([place, jnp.stack([jnp.float32(thing.height), jnp.cos(half), 0.0, 0.0, jnp.sin(half)])])
+
+
+def _observe_object(data: Any, body: int, height: jax.Array) -> dict[str, jax.Array]:
+    """The entries of `OBJECT_OBSERVATION`; the object's joint is the first after those of the hand."""
+    return {
+        "object_position": data.xpos[body] - data.qpos[:3],
+        "object_height": data.xpos[body][2:] - height,
+        "object_axes": data.xmat[body][:, jnp.array([0, 2])].T.ravel(),
+        "object_velocity": data.qvel[8:11],
+    }
+
+
+def _judging(thing: Thing, body: int) -> tuple[Callable[[Any], jax.Array], jax.Array]:
+    """How a demonstrator sees a thing, as where to grasp it (x, y, z, yaw), and how badly."""
+
+    def look(data: Any) -> jax.Array:
+        along = jnp.arctan2(data.xmat[body][1, 0], data.xmat[body][0, 0])  # pads close across it
+        yaw = jnp.float32(0.0) if thing.round else along % jnp.pi - jnp.pi / 2
+        return jnp.append(data.xpos[body].at[2].set(thing.grasp), yaw)
+
+    return look, jnp.array([thing.misjudged, thing.misjudged, 0.005, TURNED])
+
+
+def _picking(thing: Thing, up: float) -> list[Phase]:
+    """Above, down, close, and `up` above where it was grasped (m)."""
+
+    def above(by: float) -> Callable[[jax.Array], jax.Array]:
+        return lambda at: at.at[2].add(by)
+
+    return [
+        Phase(25, above(0.12), 1.0, speed=1.0),
+        Phase(45, above(0.0), 1.0),
+        Phase(58, above(0.0), -1.0),
+        Phase(100, above(up), -1.0),
+    ]
+
+
+def _task(
+    name: str,
+    scene: Callable[[], mujoco.MjSpec],
+    horizon: int,
+    observation: dict[str, str],
+    reset: Callable[..., Start],
+    observe: Callable[..., Any],
+    success: Callable[..., jax.Array],
+    script: Script,
+    final_pose: Callable[..., Any],
+) -> Task:
     return Task(
         name=name,
         scene=scene,
-        control_dt=0.05,
-        horizon=100,
-        action_size=7,
-        observation=OBSERVATION,
+        control_dt=gripping.CONTROL_DT,
+        horizon=horizon,
+        action_size=gripping.ACTION_SIZE,
+        observation=observation | HAND_OBSERVATION,
         reset=reset,
         observe=observe,
-        control=act,
+        control=gripping.act,
         success=success,
-        script=pick_up(thing, body),
+        script=script,
         nominal_reset=functools.partial(reset, reach=0.0),
-        proprioception=PROPRIOCEPTION,
-        feel=feel,
+        proprioception=gripping.PROPRIOCEPTION,
+        feel=gripping.feel,
         cameras={
             "front": View(eye=(0.0, -0.45, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
             "side": View(eye=(0.45, 0.0, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
@@ -152,59 +181,3 @@ def lift(name: str, randomization: Name = "off") -> Task:
         final_pose=final_pose,
         camera=((0.0, 0.0, 0.08), 0.75, 120.0, -30.0),
     )
-
-
-def _scene(thing: Thing) -> mujoco.MjSpec:
-    spec = scenes.empty_scene(max_contact_points=16)
-    # Pads must turn with what they hold, and nothing may creep out of them: a brick does at 0.2 mm/s, and at an
-    # impedance of 0.93 at 1.4 mm/s. At 0.99 from 6 um on, in MJX it jumped at 0.2 m/s now and then.
-    for geom in (spec.default.geom, *spec.geoms):
-        geom.solimp = [0.5, 0.99, 2e-5, 0.5, 2.0]
-        geom.friction = [1.0, 0.005, 0.0001]
-        geom.condim = 4
-    scenes.add_gripper(spec, scenes.add_hand(spec, fingers=False))
-    thing.add(spec, "object")
-    return spec
-
-
-class _Memory(NamedTuple):
-    believed: jax.Array  # [4], where the thing is thought to be, and its yaw: seen once, at the start
-    bias: jax.Array  # [4], beside where it is
-    step: jax.Array
-
-
-ABOVE, DOWN, CLOSED = 25, 45, 58
-"""Control steps at which the demonstrator is above the thing, down at it, and has closed the gripper."""
-
-
-def pick_up(thing: Thing, body: int, turned: float = 0.4, noise: float = 0.1) -> Script:
-    """Goes above, descends, closes, lifts: by the clock, without looking again.
-
-    Args:
-      thing: what is lifted.
-      body: its number.
-      turned: standard deviation of the yaw that it believes the thing to have (rad).
-      noise: of the noise on its actions.
-    """
-
-    def init(key: jax.Array) -> _Memory:
-        spread = jnp.array([thing.misjudged, thing.misjudged, 0.005, turned])
-        return _Memory(jnp.zeros(4), spread * jax.random.normal(key, (4,)), jnp.int32(0))
-
-    def act(memory: _Memory, data: Any, context: Context, key: jax.Array) -> tuple[_Memory, jax.Array]:
-        along = jnp.arctan2(data.xmat[body][1, 0], data.xmat[body][0, 0])  # pads close across it
-        yaw = jnp.float32(0.0) if thing.round else along % jnp.pi - jnp.pi / 2
-        seen = jnp.append(data.xpos[body].at[2].set(thing.grasp), yaw) + memory.bias
-        believed = jnp.where(memory.step == 0, seen, memory.believed)
-        step = memory.step
-        height = jnp.where(step < ABOVE, believed[2] + 0.12, believed[2])
-        height = jnp.where(step >= CLOSED, believed[2] + 0.16, height)
-        height = jnp.maximum(height, 0.015)  # the pads would meet the table
-        goal = jnp.concatenate([believed[:2], jnp.stack([height, believed[3], 0.0, 0.0])])
-        move = control.action_towards(data, goal, STEP_SIZES, HAND)
-        move = jnp.where(step >= ABOVE, jnp.clip(move, -0.5, 0.5), move)
-        move += noise * jax.random.normal(key, (6,))
-        grip = jnp.where(step < DOWN, 1.0, -1.0)
-        return _Memory(believed, memory.bias, step + 1), jnp.clip(jnp.append(move, grip), -1.0, 1.0)
-
-    return Script(init, act)

@@ -1,0 +1,139 @@
+"""What tasks with a gripper share: actions, what is felt and seen of the hand, a demonstrator that goes by the clock.
+
+An action is the step of the hand's target (6 numbers) and the gripper: 1 opens it, -1 closes it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from expertgen_jax import control, scenes
+from expertgen_jax.task import Script
+
+HAND, FINGERS = slice(0, 6), slice(6, 8)
+"""In `qpos`, `qvel` and `ctrl`."""
+ACTION_SIZE = 7
+CONTROL_DT = 0.05
+STEP_SIZES = np.array([0.020] * 3 + [0.20] * 3, np.float32)
+"""Travel of the hand's target for a full action (m, rad)."""
+LEADS = np.array([0.030] * 3 + [0.30] * 3, np.float32)
+"""Largest distance of the target from the hand (m, rad): at most 24 N and 3 N m."""
+READY = 0.25
+"""Height at which the hand starts (m)."""
+LOWEST = 0.015
+"""Height that a demonstrator goes down to (m): its pads then press on the table with 4 N."""
+
+PROPRIOCEPTION = {
+    "hand_pose": "m, rad",
+    "hand_velocity": "m/s, rad/s",
+    "target_lead": "m, rad",
+    "closing": "m",  # of each finger
+    "grip": "m",  # how far the fingers are from where they were told to go: what they hold
+}
+HAND_OBSERVATION = {
+    "hand_height": "m",
+    "hand_rotation": "rad",
+    **{name: unit for name, unit in PROPRIOCEPTION.items() if name != "hand_pose"},
+}
+
+
+def scene() -> mujoco.MjSpec:
+    """The table and the hand with its gripper; what has conaffinity 1 can be grasped."""
+    spec = scenes.empty_scene(max_contact_points=16)
+    # Pads must turn with what they hold, and nothing may creep out of them: a brick does at 0.2 mm/s, and at an
+    # impedance of 0.93 at 1.4 mm/s. At 0.99 from 6 um on, in MJX it jumped at 0.2 m/s now and then.
+    for geom in (spec.default.geom, *spec.geoms):
+        geom.solimp = [0.5, 0.99, 2e-5, 0.5, 2.0]
+        geom.friction = [1.0, 0.005, 0.0001]
+        geom.condim = 4
+    scenes.add_gripper(spec, scenes.add_hand(spec, fingers=False))
+    return spec
+
+
+def ready(key: jax.Array) -> jax.Array:
+    """Where the hand starts: `[8]` numbers of `qpos` and of `ctrl`, within 20 mm of `READY`, open."""
+    beside = jax.random.uniform(key, (3,), minval=-0.02, maxval=0.02)
+    return jnp.concatenate([beside + jnp.array([0.0, 0.0, READY]), jnp.zeros(5)])
+
+
+def feel(data: Any) -> dict[str, jax.Array]:
+    """The entries of `PROPRIOCEPTION`."""
+    return {
+        "hand_pose": data.qpos[HAND],
+        "hand_velocity": data.qvel[HAND],
+        "target_lead": data.ctrl[HAND] - data.qpos[HAND],
+        "closing": data.qpos[FINGERS].mean(keepdims=True),
+        "grip": (data.ctrl[FINGERS] - data.qpos[FINGERS]).mean(keepdims=True),
+    }
+
+
+def observe_hand(data: Any) -> dict[str, jax.Array]:
+    """The entries of `HAND_OBSERVATION`."""
+    felt = feel(data)
+    pose = felt.pop("hand_pose")
+    return {"hand_height": pose[2:3], "hand_rotation": pose[3:], **felt}
+
+
+def act(data: Any, action: jax.Array) -> jax.Array:
+    """`Task.control`."""
+    closing = (1 - jnp.clip(action[6], -1.0, 1.0)) / 2 * scenes.OPENING / 2
+    return control.move_target(data, action[:6], STEP_SIZES, LEADS, HAND).at[FINGERS].set(closing)
+
+
+class Phase(NamedTuple):
+    """A phase of a demonstration by the clock.
+
+    Attributes:
+      until: control step at which it ends.
+      goal: where the hand goes (x, y, z, yaw), given where things are believed to be.
+      grip: 1 opens the gripper, -1 closes it.
+      speed: largest action.
+    """
+
+    until: int
+    goal: Callable[[Any], jax.Array]
+    grip: float
+    speed: float = 0.5
+
+
+class _Memory(NamedTuple):
+    believed: Any  # where things are thought to be: seen once, at the start
+    bias: Any  # beside where they are
+    step: jax.Array
+
+
+def by_the_clock(look: Callable[[Any], Any], spread: Any, phases: list[Phase], noise: float = 0.1) -> Script:
+    """A demonstrator as one writes it down: phase by phase, without looking again, and without a second try.
+
+    Args:
+      look: `data -> believed`, a pytree of arrays: where things are.
+      spread: of the same structure; standard deviations of its errors, constant over an episode.
+      phases: in order; the last lasts to the end.
+      noise: standard deviation of the noise on its actions.
+    """
+    leaves, structure = jax.tree.flatten(spread)
+
+    def init(key: jax.Array) -> _Memory:
+        keys = jax.random.split(key, len(leaves))
+        bias = [s * jax.random.normal(k, jnp.shape(s)) for s, k in zip(leaves, keys, strict=True)]
+        bias = jax.tree.unflatten(structure, bias)
+        return _Memory(jax.tree.map(jnp.zeros_like, bias), bias, jnp.int32(0))
+
+    def step(memory: _Memory, data: Any, context: Any, key: jax.Array) -> tuple[_Memory, jax.Array]:
+        seen = jax.tree.map(jnp.add, look(data), memory.bias)
+        believed = jax.tree.map(lambda new, old: jnp.where(memory.step == 0, new, old), seen, memory.believed)
+        ends = jnp.array([phase.until for phase in phases[:-1]])
+        now = (memory.step >= ends).sum()
+        goal = jnp.stack([phase.goal(believed) for phase in phases])[now]
+        goal = jnp.concatenate([goal[:2], jnp.maximum(goal[2:3], LOWEST), goal[3:], jnp.zeros(2)])
+        speed = jnp.array([phase.speed for phase in phases])[now]
+        move = jnp.clip(control.action_towards(data, goal, STEP_SIZES, HAND), -speed, speed)
+        move += noise * jax.random.normal(key, move.shape)
+        grip = jnp.array([phase.grip for phase in phases])[now]
+        return _Memory(believed, memory.bias, memory.step + 1), jnp.clip(jnp.append(move, grip), -1.0, 1.0)
+
+    return Script(init, step)
