@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expertgen_jax import physics, rollout
+from expertgen_jax import physics, rollout, scenes
 from expertgen_jax.scenes import OPENING
 from expertgen_jax.tasks import tabletop
 from expertgen_jax.tasks.tabletop import THINGS, Context
 
+SCRIPTED = [*THINGS, "strawberry_in_bowl"]
 CLOSED, OPEN = np.full(2, OPENING / 2), np.zeros(2)
 GRAVITY = 9.81
 SUBSTEP = 0.005
@@ -105,7 +106,57 @@ def test_success_is_lifted_in_the_gripper_and_nothing_else(envs, name):
         assert bool(got) == want, what
 
 
-@pytest.mark.parametrize("name", THINGS)
+def test_a_strawberry_is_in_the_bowl_where_it_lies_there_let_go(envs):
+    env, bowl = envs("strawberry_in_bowl", "native"), np.float32([0.05, -0.08, 0.0])
+    cases = {
+        "lies there": (True, OPEN, [0.01, -0.01, 0.02], 0.0),
+        "still held": (False, CLOSED, [0.01, -0.01, 0.02], 0.0),
+        "half let go": (False, np.full(2, 0.01), [0.01, -0.01, 0.02], 0.0),
+        "rolls": (False, OPEN, [0.01, -0.01, 0.02], 0.05),
+        "beside the bowl": (False, OPEN, [0.09, 0.0, 0.015], 0.0),
+        "on the rim": (False, OPEN, [0.06, 0.0, scenes.BOWL_RIM + 0.01], 0.0),
+        "above it": (False, OPEN, [0.0, 0.0, 0.1], 0.0),
+        "under the table": (False, OPEN, [0.0, 0.0, -0.02], 0.0),
+    }
+
+    def judge(qpos, speed):
+        data = physics.init(env.model, qpos, ctrl=qpos[:8], mocap_pos=bowl[None])
+        data = data.replace(qvel=data.qvel.at[8].set(speed))
+        return env.task.success(data, Context(jnp.float32(scenes.STRAWBERRY_RADIUS)))
+
+    poses = np.float32([[*command(0.2, grip), *bowl + place, 1, 0, 0, 0] for _, grip, place, _ in cases.values()])
+    speeds = np.float32([speed for *_, speed in cases.values()])
+    for what, (want, *_), got in zip(cases, cases.values(), jax.jit(jax.vmap(judge))(poses, speeds), strict=True):
+        assert bool(got) == want, what
+
+
+@pytest.mark.parametrize("backend", ["native", "mjx"])
+def test_a_strawberry_dropped_over_the_bowl_stays_in_it(envs, backend):
+    env = envs("strawberry_in_bowl", backend)
+
+    def drop(place):
+        qpos = jnp.concatenate([jnp.float32(command(0.2, OPEN)), place, jnp.float32([1, 0, 0, 0])])
+        data = physics.init(env.model, qpos, ctrl=qpos[:8], mocap_pos=jnp.zeros((1, 3)))
+        data = jax.lax.fori_loop(0, 400, lambda i, data: physics.step(env.model, data, qpos[:8], 1), data)
+        return data.qpos[8:11], env.task.success(data, Context(jnp.float32(scenes.STRAWBERRY_RADIUS)))
+
+    over, beside = [0.02, -0.03, 0.08], [0.0, 0.11, 0.05]
+    places, success = jax.jit(jax.vmap(drop))(jnp.float32([over, beside]))
+    assert success.tolist() == [True, False]
+    np.testing.assert_allclose(places[:, 2], [0.019, 0.015], atol=5e-4, err_msg="on the base, on the table")
+
+
+def test_the_strawberry_starts_clear_of_the_bowl(envs):
+    starts = jax.jit(jax.vmap(envs("strawberry_in_bowl", "native").task.reset))(
+        jax.random.split(jax.random.key(1), 500)
+    )
+    berry, bowl = np.asarray(starts.qpos)[:, 8:10], np.asarray(starts.mocap_pos)[:, 0, :2]
+    for places in (berry, bowl):
+        assert np.abs(places).max() <= 0.12 and (np.abs(places).max(0) > 0.11).all()
+    assert np.linalg.norm(berry - bowl, axis=1).min() > 0.11
+
+
+@pytest.mark.parametrize("name", SCRIPTED)
 def test_scripts_are_imperfect(envs, name):
     env = envs(name, "native")
     worlds = rollout.run(env, rollout.policy_from_script(env.task.script), (), jax.random.key(5), 256)

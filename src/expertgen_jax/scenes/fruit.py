@@ -15,33 +15,35 @@ def add_banana(spec: mujoco.MjSpec, name: str) -> mujoco.MjsBody:
     radius, spread = 0.12, 0.75  # of the arc (m, rad)
     ends = np.linspace(-spread, spread, 5)
     points = np.stack([radius * np.sin(ends), radius * np.cos(ends) - radius * np.cos(spread / 2), 0 * ends], axis=1)
-    body = _free(spec, name, BANANA_RADIUS)
+    body = add_free(spec, name, BANANA_RADIUS)
     for i, (a, b) in enumerate(itertools.pairwise(points)):
-        _solid(body, f"{name}{i}", mujoco.mjtGeom.mjGEOM_CAPSULE, [BANANA_RADIUS, 0, 0], 0.03, fromto=[*a, *b])
+        add_solid(body, f"{name}{i}", mujoco.mjtGeom.mjGEOM_CAPSULE, [BANANA_RADIUS, 0, 0], 0.03, fromto=[*a, *b])
     return body
 
 
 def add_brick(spec: mujoco.MjSpec, name: str) -> mujoco.MjsBody:
     """A box of 60 x 40 x 100 mm, 250 g, upright."""
-    body = _free(spec, name, BRICK[2])
-    _solid(body, name, mujoco.mjtGeom.mjGEOM_BOX, BRICK, 0.25)
+    body = add_free(spec, name, BRICK[2])
+    add_solid(body, name, mujoco.mjtGeom.mjGEOM_BOX, BRICK, 0.25)
     return body
 
 
 def add_peach(spec: mujoco.MjSpec, name: str) -> mujoco.MjsBody:
     """A ball of 64 mm, 130 g, that rolls."""
-    body = _free(spec, name, PEACH_RADIUS)
-    _solid(body, name, mujoco.mjtGeom.mjGEOM_SPHERE, [PEACH_RADIUS, 0, 0], 0.13)
+    body = add_free(spec, name, PEACH_RADIUS)
+    add_solid(body, name, mujoco.mjtGeom.mjGEOM_SPHERE, [PEACH_RADIUS, 0, 0], 0.13)
     return body
 
 
-def _free(spec: mujoco.MjSpec, name: str, height: float) -> mujoco.MjsBody:
+def add_free(spec: mujoco.MjSpec, name: str, height: float, damping: float = 0.0) -> mujoco.MjsBody:
+    """A body that moves freely; `damping` brings to rest what rolls (N m s/rad)."""
     body = spec.worldbody.add_body(name=name, pos=[0, 0, height])
-    body.add_freejoint(name=name)
+    body.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_FREE, damping=damping)
     return body
 
 
-def _solid(
+def add_solid(
     body: mujoco.MjsBody, name: str, shape: mujoco.mjtGeom, size: list[float] | tuple[float, ...], mass: float, **where
 ) -> None:
-    body.add_geom(name=name, type=shape, size=size, mass=mass, material="plug", contype=1, conaffinity=1, **where)
+    """Adds a geom that collides with the table, pads, bowls, and other things."""
+    body.add_geom(name=name, type=shape, size=size, mass=mass, material="plug", contype=3, conaffinity=1, **where)

@@ -16,7 +16,8 @@ def add_gripper(spec: mujoco.MjSpec, hand: mujoco.MjsBody) -> None:
 
     A joint is 0 where the gripper is open and `OPENING / 2` where the pads meet at the hand's origin. The two are
     coupled, as by a linkage, so that what is held stays in the middle; drives are force-limited, so that it can slip.
-    Pads collide as bit 1 with what has it in its conaffinity.
+    Pads and things collide as bit 1 with the table and each other, and as bit 2 with what stands on the table and does
+    not move: MJX would collide that with the table too, and contacts between what cannot move blow the solver up.
     """
     for side, name in zip((-1, 1), FINGER_JOINTS, strict=True):
         finger = hand.add_body(name=name, pos=[side * OPENING / 2, 0, 0], gravcomp=1)
@@ -36,7 +37,7 @@ def add_gripper(spec: mujoco.MjSpec, hand: mujoco.MjsBody) -> None:
             mass=0.02,
             material="hand",
             friction=[PAD_FRICTION, 0.01, 0.0001],
-            contype=1,
+            contype=3,
             conaffinity=1,
         )
         finger.add_geom(

@@ -22,6 +22,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "gear_on_shaft": gears.gear_on_shaft,
     "assembly": assembly.assembly,
     **{name: functools.partial(tabletop.lift, name) for name in tabletop.THINGS},
+    "strawberry_in_bowl": tabletop.strawberry_in_bowl,
 }
 
 

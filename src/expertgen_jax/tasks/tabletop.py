@@ -1,7 +1,7 @@
 """The table-top family: everyday things, grasped by a gripper on a floating hand (see `gripping`)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,8 @@ LIFTED = 0.100
 """Of success, above where the thing stood (m)."""
 TURNED = 0.4
 """Standard deviation of the yaw that a demonstrator believes a thing to have (rad)."""
+STILL = 0.010
+"""Speed below which a thing is (m/s)."""
 OBJECT_OBSERVATION = {
     "object_position": "m",  # relative to the hand, world axes
     "object_height": "m",
@@ -49,6 +51,7 @@ THINGS = {
     "lift_brick": Thing(scenes.add_brick, scenes.BRICK[2], 0.070, misjudged=0.020),
     "lift_peach": Thing(scenes.add_peach, scenes.PEACH_RADIUS, 0.032, misjudged=0.020, round=True),
 }
+STRAWBERRY = Thing(scenes.add_strawberry, scenes.STRAWBERRY_RADIUS, 0.020, misjudged=0.012)
 
 
 class Context(NamedTuple):
@@ -97,6 +100,96 @@ def lift(name: str, randomization: Name = "off") -> Task:
         gripping.by_the_clock(*_judging(thing, body), _picking(thing, up=0.16)),
         final_pose,
     )
+
+
+class Places(NamedTuple):
+    """Where a demonstrator believes things to be: a thing (x, y, z, yaw), and where it goes (x, y)."""
+
+    thing: jax.Array
+    goal: jax.Array
+
+
+def strawberry_in_bowl(randomization: Name = "off") -> Task:
+    """A strawberry, put into a bowl; it lies there, and the gripper is open."""
+    thing = STRAWBERRY
+
+    def scene() -> mujoco.MjSpec:
+        spec = _scene(thing)
+        scenes.add_bowl(spec)
+        return spec
+
+    mj = scene().compile()
+    body, bowl = mj.body("object").id, mj.body("bowl").id
+
+    def reset(key: jax.Array, reach: float = 0.12) -> Start:
+        place_key, hand_key, yaw_key, bowl_key = jax.random.split(key, 4)
+        there = jax.random.uniform(bowl_key, (2,), minval=-reach, maxval=reach)
+        # The first of some places that is clear of the bowl; with 16 there is one but in 1 of 10^6 episodes.
+        places = jax.random.uniform(place_key, (16, 2), minval=-0.12, maxval=0.12)
+        clear = jnp.linalg.norm(places - there, axis=1) > scenes.BOWL_RADIUS + 0.06
+        hand = gripping.ready(hand_key)
+        return Start(
+            jnp.concatenate([hand, _lying(thing, places[clear.argmax()], yaw_key)]),
+            Context(jnp.float32(thing.height)),
+            hand,
+            mocap_pos=jnp.append(there, 0.0)[None],
+        )
+
+    def beside_bowl(data: Any) -> jax.Array:
+        return data.xpos[body] - data.xpos[bowl]
+
+    def observe(data: Any, context: Context) -> dict[str, jax.Array]:
+        return (
+            _observe_object(data, body, context.height)
+            | gripping.observe_hand(data)
+            | {"bowl_position": (data.xpos[bowl] - data.qpos[:3])[:2], "beside_bowl": beside_bowl(data)}
+        )
+
+    def success(data: Any, context: Context) -> jax.Array:
+        """Inside, below the rim, at rest, and let go."""
+        way = beside_bowl(data)
+        inside = (jnp.linalg.norm(way[:2]) < scenes.BOWL_RADIUS * 2 / 3) & (way[2] > 0) & (way[2] < scenes.BOWL_RIM)
+        still = jnp.linalg.norm(data.qvel[8:11]) < STILL
+        return inside & still & (data.qpos[gripping.FINGERS] < 0.005).all()
+
+    def final_pose(data: Any, context: Context) -> dict[str, jax.Array]:
+        way = beside_bowl(data)
+        return {"beside_the_middle": jnp.linalg.norm(way[:2]), "height_in_bowl": way[2]}
+
+    look_at_thing, spread = _judging(thing, body)
+    over, drop = 0.11, 0.075  # heights of the hand (m)
+
+    def above_bowl(places: Places, height: float) -> jax.Array:
+        return jnp.concatenate([places.goal, jnp.stack([jnp.float32(height), places.thing[3]])])
+
+    phases = [
+        *(phase._replace(goal=lambda at, goal=phase.goal: goal(at.thing)) for phase in _picking(thing, up=over)[:-1]),
+        Phase(70, lambda at: at.thing.at[2].set(over), -1.0),
+        Phase(95, lambda at: above_bowl(at, over), -1.0),
+        Phase(105, lambda at: above_bowl(at, drop), -1.0),
+        Phase(115, lambda at: above_bowl(at, drop), 1.0),
+        Phase(150, lambda at: above_bowl(at, over), 1.0),
+    ]
+    return _task(
+        "strawberry_in_bowl",
+        scene,
+        150,
+        OBJECT_OBSERVATION | {"bowl_position": "m", "beside_bowl": "m"},
+        reset,
+        observe,
+        success,
+        gripping.by_the_clock(
+            lambda data: Places(look_at_thing(data), data.xpos[bowl][:2]),
+            Places(spread, jnp.full(2, thing.misjudged)),
+            phases,
+        ),
+        final_pose,
+        {"demo": {"episodes": 3072}, "prior": {"chunk": 8}, "steer": LONG},
+    )
+
+
+LONG = {"episodes": 16384, "updates": 8, "warmup_decisions": 150}
+"""Steering of tasks of more than a hundred steps."""
 
 
 def _scene(thing: Thing) -> mujoco.MjSpec:
@@ -156,6 +249,7 @@ def _task(
     success: Callable[..., jax.Array],
     script: Script,
     final_pose: Callable[..., Any],
+    preset: Mapping[str, Any] | None = None,
 ) -> Task:
     return Task(
         name=name,
@@ -179,5 +273,6 @@ def _task(
         },
         workspace=Box(low=(-0.3, -0.3, 0.002), high=(0.3, 0.3, 0.3)),
         final_pose=final_pose,
+        preset=preset,
         camera=((0.0, 0.0, 0.08), 0.75, 120.0, -30.0),
     )
