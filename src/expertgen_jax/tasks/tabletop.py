@@ -97,7 +97,7 @@ def lift(name: str, randomization: Name = "off") -> Task:
         reset,
         observe,
         success,
-        gripping.by_the_clock(*_judging(thing, body), _picking(thing, up=0.16)),
+        gripping.by_the_clock(*_judging(thing, body), _picking(up=0.16, until=100)),
         final_pose,
     )
 
@@ -163,8 +163,7 @@ def strawberry_in_bowl(randomization: Name = "off") -> Task:
         return jnp.concatenate([places.goal, jnp.stack([jnp.float32(height), places.thing[3]])])
 
     phases = [
-        *(phase._replace(goal=lambda at, goal=phase.goal: goal(at.thing)) for phase in _picking(thing, up=over)[:-1]),
-        Phase(70, lambda at: at.thing.at[2].set(over), -1.0),
+        *_picking(up=over, until=70, where=lambda at: at.thing),
         Phase(95, lambda at: above_bowl(at, over), -1.0),
         Phase(105, lambda at: above_bowl(at, drop), -1.0),
         Phase(115, lambda at: above_bowl(at, drop), 1.0),
@@ -225,17 +224,17 @@ def _judging(thing: Thing, body: int) -> tuple[Callable[[Any], jax.Array], jax.A
     return look, jnp.array([thing.misjudged, thing.misjudged, 0.005, TURNED])
 
 
-def _picking(thing: Thing, up: float) -> list[Phase]:
-    """Above, down, close, and `up` above where it was grasped (m)."""
+def _picking(up: float, until: int, where: Callable[[Any], jax.Array] = lambda believed: believed) -> list[Phase]:
+    """Above, down, close, and `up` above the grasp (m); `where` that is, given what is believed."""
 
-    def above(by: float) -> Callable[[jax.Array], jax.Array]:
-        return lambda at: at.at[2].add(by)
+    def above(by: float) -> Callable[[Any], jax.Array]:
+        return lambda believed: where(believed).at[2].add(by)
 
     return [
         Phase(25, above(0.12), 1.0, speed=1.0),
         Phase(45, above(0.0), 1.0),
         Phase(58, above(0.0), -1.0),
-        Phase(100, above(up), -1.0),
+        Phase(until, above(up), -1.0),
     ]
 
 
