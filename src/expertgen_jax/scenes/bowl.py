@@ -22,11 +22,8 @@ def add_bowl(spec: mujoco.MjSpec) -> mujoco.MjsBody:
     middle, half = (top + bottom) / 2 + _WALL, np.hypot(top - bottom, BOWL_RIM) / 2
     for i in range(_SIDES):
         angle = 2 * np.pi * i / _SIDES
-        turn, tilt = np.zeros(4), np.zeros(4)
-        mujoco.mju_axisAngle2Quat(turn, np.array([0.0, 0.0, 1.0]), angle)
-        mujoco.mju_axisAngle2Quat(tilt, np.array([0.0, 1.0, 0.0]), slope)
         quat = np.zeros(4)
-        mujoco.mju_mulQuat(quat, turn, tilt)
+        mujoco.mju_euler2Quat(quat, np.array([angle, slope, 0.0]), "zyx")
         _part(body, f"bowl{i}", [middle * np.cos(angle), middle * np.sin(angle), BOWL_RIM / 2], quat, [
             _WALL, top * np.tan(np.pi / _SIDES) + _WALL, half,
         ])  # fmt: skip
