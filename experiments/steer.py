@@ -2,26 +2,18 @@
 
     python experiments/steer.py --task peg
 
-The same command goes on where an interrupted one stopped.
+The same command goes on where an interrupted one stopped. `--task tabletop` stands for the eight tasks of that family.
 """
 
 import dataclasses
-from pathlib import Path
 
 from expertgen_jax import command, pipeline, report
 from expertgen_jax import settings as settings_lib
 
 
 @dataclasses.dataclass(frozen=True)
-class Steer(settings_lib.Settings):
+class Steer(settings_lib.RunSettings):
     """From nothing to an expert: demonstrations, diffusion prior, steering of its noise, evaluation."""
-
-    run_dir: Path | None = None
-    """Where everything goes; runs/TASK-SEED by default. The same command goes on where it stopped."""
-    overwrite: bool = False
-    """Start afresh, removing the run directory."""
-    tensorboard: bool = False
-    """Write TensorBoard scalars too."""
 
 
 def main(args: Steer) -> None:

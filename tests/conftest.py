@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported: its renderer needs no display then
@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from expertgen_jax import physics, rollout
 from expertgen_jax.physics import mjx  # which silences its comment on Warp
+from expertgen_jax.scenes import OPENING
 from expertgen_jax.tasks import TASKS
 from expertgen_jax.tasks.fit import Context
 
@@ -103,3 +105,30 @@ def assert_judged(env: rollout.Env, cases: dict[str, tuple[bool, bool | None, np
     for what, (strict, lenient, _), strict_got, lenient_got in zip(cases, cases.values(), *got, strict=True):
         assert bool(strict_got) == strict, f"{what}: strict"
         assert lenient is None or bool(lenient_got) == lenient, f"{what}: lenient"
+
+
+CLOSED, OPEN = np.full(2, OPENING / 2), np.zeros(2)
+
+
+def hand_at(place: ArrayLike, fingers: ArrayLike, yaw: float = 0.0) -> np.ndarray:
+    """The hand's part of `qpos`, and `ctrl`, of tasks with a gripper: `[8]`."""
+    return np.concatenate([place, [yaw, 0, 0], fingers])
+
+
+def assert_judged_on_table(
+    env: rollout.Env,
+    cases: Mapping[str, tuple[bool, np.ndarray, float]],
+    mocap_pos: ArrayLike = (),
+    mocap_quat: ArrayLike = (),
+) -> None:
+    """Success of `{description: (success, qpos, speed of the object)}`."""
+    given = {"mocap_pos": mocap_pos, "mocap_quat": mocap_quat}
+    mocap = {name: jnp.asarray([x], jnp.float32) for name, x in given.items() if len(np.asarray(x))}
+
+    def judge(qpos: jax.Array, speed: jax.Array) -> jax.Array:
+        data = physics.init(env.model, qpos, ctrl=qpos[:8], **mocap)
+        return env.task.success(data.replace(qvel=data.qvel.at[8].set(speed)), ())
+
+    poses, speeds = (np.float32([case[i] for case in cases.values()]) for i in (1, 2))
+    for what, (want, *_), got in zip(cases, cases.values(), jax.jit(jax.vmap(judge))(poses, speeds), strict=True):
+        assert bool(got) == want, what

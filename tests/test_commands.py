@@ -16,7 +16,7 @@ import jax.export
 import numpy as np
 import pytest
 
-from expertgen_jax import demos, distillation, pipeline, rollout, runlog, student, tasks
+from expertgen_jax import command, demos, distillation, pipeline, rollout, runlog, student, tasks
 from expertgen_jax import settings as settings_lib
 from expertgen_jax.errors import UserError
 
@@ -153,6 +153,22 @@ def test_a_preset_changes_its_fields_only():
     assert dataclasses.replace(changed, steer=plain.steer) == plain
     with pytest.raises(UserError, match="nonsense"):
         settings_lib.with_preset(plain, {"steer": {"nonsense": 1}})
+
+
+def test_a_family_is_each_of_its_tasks_with_its_own_preset(tmp_path, monkeypatch, capsys):
+    seen = []
+    flags = ["--task", "tabletop", "--seed", "3", "--run-dir", str(tmp_path), "--steer.worlds", "32"]
+    monkeypatch.setattr(sys, "argv", ["steer.py", *flags])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(command, "enable_compilation_cache", lambda: None)
+    command.run(settings_lib.RunSettings, seen.append)
+    assert [args.task for args in seen] == list(tasks.FAMILIES["tabletop"])
+    assert [args.run_dir for args in seen] == [tmp_path / args.task for args in seen]
+    for args in seen:
+        preset = settings_lib.with_preset(settings_lib.RunSettings(), tasks.load(args.task).preset or {})
+        assert (args.seed, args.steer.worlds) == (3, 32), "what the command line says"
+        assert (args.prior.chunk, args.steer.episodes) == (preset.prior.chunk, preset.steer.episodes)
+    assert "8 of 8" in capsys.readouterr().err
 
 
 def test_settings_survive_json():

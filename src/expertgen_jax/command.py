@@ -1,5 +1,6 @@
 """What every command line shares: parsing, errors as one line, the compilation cache."""
 
+import dataclasses
 import logging
 import os
 import signal
@@ -14,13 +15,15 @@ import tyro
 
 from expertgen_jax import tasks
 from expertgen_jax.errors import UserError
-from expertgen_jax.settings import Settings, with_preset
+from expertgen_jax.settings import RunSettings, with_preset
 
 T = TypeVar("T")
 
 
 def run(settings: type[T], main: Callable[[T], None]) -> None:
-    """Parses the command line into `settings` and runs `main`.
+    """Parses the command line into `settings` and runs `main`; for a family of tasks once for each, one after another.
+
+    A task's preset replaces the defaults, and what the command line says replaces both.
 
     Exit code 0 when the job is done; 2 with one line on stderr for a mistake that the user can mend; 1 with one line
     where the machine is at fault (files, memory); 130 when interrupted.
@@ -32,9 +35,18 @@ def run(settings: type[T], main: Callable[[T], None]) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax comments on every left-over of an interrupted save
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        if isinstance(args, Settings) and (preset := tasks.load(args.task, args.randomization).preset):
-            args = tyro.cli(settings, default=with_preset(settings(), preset), config=config)
-        main(args)
+        if not isinstance(args, RunSettings):
+            main(args)
+            return
+        family = tasks.FAMILIES.get(args.task, (args.task,))
+        for number, task in enumerate(family):
+            preset = tasks.load(task, args.randomization).preset or {}
+            one = tyro.cli(settings, default=with_preset(settings(), preset), config=config)
+            if len(family) > 1:
+                print(f"\n{number + 1} of {len(family)}: ", end="", file=sys.stderr, flush=True)
+                folder = args.run_dir and args.run_dir / task
+                one = dataclasses.replace(one, task=task, run_dir=folder)
+            main(one)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

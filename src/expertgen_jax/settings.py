@@ -42,6 +42,18 @@ class Settings:
     """Steering."""
 
 
+@dataclasses.dataclass(frozen=True)
+class RunSettings(Settings):
+    """What a command that makes a run is told."""
+
+    run_dir: Path | None = None
+    """Where everything goes; runs/TASK-SEED by default. The same command goes on where it stopped."""
+    overwrite: bool = False
+    """Start afresh, removing the run directory."""
+    tensorboard: bool = False
+    """Write TensorBoard scalars too."""
+
+
 def check(settings: Settings, task: Task) -> None:
     """Checks settings against their ranges, each other and the task.
 

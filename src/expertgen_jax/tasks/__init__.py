@@ -12,7 +12,7 @@ from typing import Any
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.task import Task
-from expertgen_jax.tasks import assembly, gears, pegs, tabletop
+from expertgen_jax.tasks import assembly, drawers, gears, lifting, pegs, placing, pushing
 from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.randomization import Name
 
@@ -21,9 +21,17 @@ TASKS: dict[str, Callable[..., Task]] = {
     **{name: functools.partial(assembly.shape, name) for name in assembly.SHAPES},
     "gear_on_shaft": gears.gear_on_shaft,
     "assembly": assembly.assembly,
-    **{name: functools.partial(tabletop.lift, name) for name in tabletop.THINGS},
-    "strawberry_in_bowl": tabletop.strawberry_in_bowl,
+    **{name: functools.partial(lifting.lift, name) for name in lifting.THINGS},
+    "open_drawer": drawers.open_drawer,
+    "push_pear": pushing.push_pear,
+    "stack_banana": placing.stack_banana,
+    "put_in_drawer": drawers.put_in_drawer,
+    "strawberry_in_bowl": placing.strawberry_in_bowl,
 }
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "tabletop": (*lifting.THINGS, "open_drawer", "push_pear", "stack_banana", "put_in_drawer", "strawberry_in_bowl")
+}
+"""Tasks that one command trains one after another."""
 
 
 def load(name: str, randomization: Name = "off") -> Task:
@@ -40,7 +48,9 @@ def load(name: str, randomization: Name = "off") -> Task:
         path = Path(name)
         return _load_file(path, path.stat().st_mtime_ns if path.exists() else 0)
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=3, cutoff=0.4) or list(TASKS)
+        if name in FAMILIES:
+            raise UserError(f"--task {name} names several tasks: choose one of {', '.join(FAMILIES[name])}")
+        near = difflib.get_close_matches(name, [*TASKS, *FAMILIES], n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
     return TASKS[name](randomization)
 

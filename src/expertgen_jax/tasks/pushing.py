@@ -1,0 +1,101 @@
+"""Pushing: a pear, over the table to a mark."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from expertgen_jax import scenes
+from expertgen_jax.task import Start, Task
+from expertgen_jax.tasks import gripping, tabletop
+from expertgen_jax.tasks.gripping import Phase
+from expertgen_jax.tasks.randomization import Name
+from expertgen_jax.tasks.tabletop import OBJECT_OBSERVATION, Thing
+
+PEAR = Thing(scenes.add_pear, scenes.PEAR_RADIUS, 0.030, misjudged=0.010, symmetry=0.0)
+NEAR = 0.020
+"""Of success, from the mark (m)."""
+BEHIND = 0.033
+"""From the hand's origin to the pear's middle where two half-closed fingers push it (m)."""
+
+
+class Way(NamedTuple):
+    """What a demonstrator believes: where the pear lies, and the mark (x, y)."""
+
+    pear: jax.Array
+    mark: jax.Array
+
+
+def push_pear(randomization: Name = "off") -> Task:
+    """A pear, pushed until it rests on a mark 100 to 250 mm away."""
+    thing = PEAR
+    scene = functools.partial(tabletop.scene, thing, functools.partial(scenes.add_mark, radius=NEAR))
+    mj = scene().compile()
+    body = mj.body("object").id
+
+    def reset(key: jax.Array, reach: float = 0.15) -> Start:
+        place_key, hand_key, yaw_key, angle_key, far_key = jax.random.split(key, 5)
+        place = tabletop.somewhere(place_key, reach)
+        far = jax.random.uniform(far_key, (), minval=0.10, maxval=0.25)
+        angle = jax.random.uniform(angle_key, (64, 1), maxval=2 * jnp.pi)
+        marks = place + far * jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
+        mark = tabletop.first(marks, (jnp.abs(marks) < 0.22).all(1))
+        ready = gripping.ready(hand_key)
+        lying = tabletop.lying(thing, place, yaw_key)
+        return Start(jnp.concatenate([ready, lying]), (), ready, mocap_pos=jnp.append(mark, 0.0)[None])
+
+    def from_mark(data: Any) -> jax.Array:
+        return data.xpos[body][:2] - data.mocap_pos[0, :2]
+
+    def observe(data: Any) -> dict[str, jax.Array]:
+        return tabletop.observe_object(data, thing, body) | {
+            "mark_position": data.mocap_pos[0, :2] - data.qpos[:2],
+            "from_mark": from_mark(data),
+        }
+
+    def success(data: Any) -> jax.Array:
+        """On the mark, on the table, at rest."""
+        on_table = jnp.abs(data.xpos[body][2] - thing.height) < 0.005
+        return (jnp.linalg.norm(from_mark(data)) < NEAR) & on_table & tabletop.still(data)
+
+    def final_pose(data: Any) -> dict[str, jax.Array]:
+        return {
+            "from_mark": jnp.linalg.norm(from_mark(data)),
+            "above_the_table": data.xpos[body][2] - thing.height,
+            "speed": jnp.linalg.norm(data.qvel[tabletop.VELOCITY]),
+        }
+
+    def at(height: float, before_pear: float | None, before_mark: float = 0.0) -> Any:
+        """Where the hand goes: on the line from the pear to the mark, so far before either, fingers across it."""
+
+        def goal(way: Way) -> jax.Array:
+            line = way.mark - way.pear
+            along = line / jnp.linalg.norm(line)
+            place = way.mark - before_mark * along if before_pear is None else way.pear - before_pear * along
+            across = jnp.arctan2(along[1], along[0]) % jnp.pi - jnp.pi / 2
+            return jnp.concatenate([place, jnp.stack([jnp.float32(height), across])])
+
+        return goal
+
+    phases = [
+        Phase(35, at(0.15, 0.09), 0.0, speed=1.0),
+        Phase(55, at(0.03, 0.09), 0.0),
+        Phase(70, at(0.03, 0.05), 0.0, speed=0.3),
+        Phase(150, at(0.03, None, BEHIND), 0.0, speed=0.3),
+    ]
+    spread = jnp.full(2, thing.misjudged)
+    return tabletop.task(
+        "push_pear",
+        scene,
+        150,
+        OBJECT_OBSERVATION | {"mark_position": "m", "from_mark": "m"},
+        reset,
+        observe,
+        success,
+        gripping.by_the_clock(
+            lambda data: Way(data.xpos[body][:2], data.mocap_pos[0, :2]), Way(spread, spread), phases
+        ),
+        final_pose,
+        {"demo": {"episodes": 3072}, "prior": {"chunk": 8}, "steer": {"episodes": 16384, "updates": 8}},
+    )
