@@ -114,6 +114,7 @@ def test_killed_run_ends_with_the_same_figures(small_run, tmp_path):
         (["--steer.worlds", "0"], ["--steer.worlds", "at least 1"]),
         (["--steer.wrlds", "8"], ["--steer.wrlds", "--steer.worlds"]),
         (["--physics", "bullet"], ["--physics", "native"]),
+        (["--task", "lift_brick", "--randomization", "strong"], ["--randomization strong", "leave it off"]),
         (["--demos", "nowhere.npz"], ["nowhere.npz", "no such file"]),
     ],
 )

@@ -52,7 +52,11 @@ def load(name: str, randomization: Name = "off") -> Task:
             raise UserError(f"--task {name} names several tasks: choose one of {', '.join(FAMILIES[name])}")
         near = difflib.get_close_matches(name, [*TASKS, *FAMILIES], n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
-    return TASKS[name](randomization)
+    if name not in FAMILIES["tabletop"]:
+        return TASKS[name](randomization)
+    if randomization != "off":
+        raise UserError(f"--randomization {randomization}: tasks on the table have none, leave it off")
+    return TASKS[name]()
 
 
 @functools.lru_cache(maxsize=8)

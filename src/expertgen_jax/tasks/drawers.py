@@ -13,7 +13,6 @@ from expertgen_jax import scenes
 from expertgen_jax.task import Start, Task
 from expertgen_jax.tasks import gripping, tabletop
 from expertgen_jax.tasks.gripping import Phase
-from expertgen_jax.tasks.randomization import Name
 from expertgen_jax.tasks.tabletop import OBJECT_OBSERVATION, Thing
 
 PULLED = 0.150
@@ -22,7 +21,7 @@ SHUT = 0.020
 """How far open it may be to count as shut (m)."""
 CABINET = (0.0, 0.14)
 """Where the cabinet stands, give or take (m)."""
-BLOCK = Thing(scenes.add_block, scenes.BLOCK, 0.020, misjudged=0.010, turned=0.2, symmetry=np.pi / 2)
+BLOCK = Thing(scenes.add_block, scenes.BLOCK, 0.020, misjudged=0.018, turned=0.3, symmetry=np.pi / 2)
 CABINET_OBSERVATION = {
     "handle_position": "m",  # relative to the hand, world axes
     "cabinet_axis": "1",  # its x axis, in the world
@@ -115,7 +114,7 @@ MISJUDGED = 0.014
 HANDLE_SPREAD = jnp.array([MISJUDGED, MISJUDGED, 0.005, 0.1])
 
 
-def open_drawer(randomization: Name = "off") -> Task:
+def open_drawer() -> Task:
     """A drawer, opened by more than 150 mm."""
 
     def scene() -> mujoco.MjSpec:
@@ -148,7 +147,7 @@ def open_drawer(randomization: Name = "off") -> Task:
     )
 
 
-def put_in_drawer(randomization: Name = "off") -> Task:
+def put_in_drawer() -> Task:
     """A block, put into a drawer that is shut before and after."""
     thing = BLOCK
     scene = functools.partial(tabletop.scene, thing, scenes.add_cabinet)
@@ -208,7 +207,7 @@ def put_in_drawer(randomization: Name = "off") -> Task:
         reset,
         observe,
         success,
-        gripping.by_the_clock(look_at(cabinet, look), Seen(HANDLE_SPREAD / 2, jnp.float32(0.08), spread), phases),
+        gripping.by_the_clock(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
         final_pose,
         {
             "demo": {"episodes": 4096},

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from expertgen_jax import scenes
 from expertgen_jax.task import Start, Task
 from expertgen_jax.tasks import gripping, tabletop
-from expertgen_jax.tasks.randomization import Name
 from expertgen_jax.tasks.tabletop import Thing
 
 LIFTED = 0.100
@@ -23,7 +22,7 @@ THINGS = {
 PRESETS: dict[str, Mapping[str, Any]] = {}
 
 
-def lift(name: str, randomization: Name = "off") -> Task:
+def lift(name: str) -> Task:
     """One of `THINGS`: lifted by 100 mm and held."""
     thing = THINGS[name]
     scene = functools.partial(tabletop.scene, thing)

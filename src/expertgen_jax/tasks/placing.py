@@ -1,6 +1,7 @@
 """Placing: a strawberry into a bowl, a banana on a can."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,6 @@ from expertgen_jax import scenes
 from expertgen_jax.task import Start, Task
 from expertgen_jax.tasks import gripping, tabletop
 from expertgen_jax.tasks.gripping import Phase
-from expertgen_jax.tasks.randomization import Name
 from expertgen_jax.tasks.tabletop import OBJECT_OBSERVATION, Thing
 
 STRAWBERRY = Thing(scenes.add_strawberry, scenes.STRAWBERRY_RADIUS, 0.020, misjudged=0.012)
@@ -35,7 +35,7 @@ class Places(NamedTuple):
 def placing(over: float, low: float, away: float, end: int) -> list[Phase]:
     """Picks a thing up, carries it to the goal, lowers it, lets go, and moves away: heights of the hand (m)."""
 
-    def at_goal(height: float) -> Any:
+    def at_goal(height: float) -> Callable[[Places], jax.Array]:
         return lambda at: jnp.concatenate([at.goal, jnp.stack([jnp.float32(height), at.thing[3]])])
 
     return [
@@ -47,7 +47,7 @@ def placing(over: float, low: float, away: float, end: int) -> list[Phase]:
     ]
 
 
-def strawberry_in_bowl(randomization: Name = "off") -> Task:
+def strawberry_in_bowl() -> Task:
     """A strawberry, put into a bowl; it lies there, and the gripper is open."""
     thing = STRAWBERRY
     scene = functools.partial(tabletop.scene, thing, scenes.add_bowl)
@@ -102,7 +102,7 @@ def strawberry_in_bowl(randomization: Name = "off") -> Task:
     )
 
 
-def stack_banana(randomization: Name = "off") -> Task:
+def stack_banana() -> Task:
     """A banana, laid on top of a can; it rests there, and the gripper is away."""
     thing = BANANA
     # Upright on four contacts, a banana on up to eight, and the pads.

@@ -1,7 +1,8 @@
 """Pushing: a pear, over the table to a mark."""
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,6 @@ from expertgen_jax import scenes
 from expertgen_jax.task import Start, Task
 from expertgen_jax.tasks import gripping, tabletop
 from expertgen_jax.tasks.gripping import Phase
-from expertgen_jax.tasks.randomization import Name
 from expertgen_jax.tasks.tabletop import OBJECT_OBSERVATION, Thing
 
 PEAR = Thing(scenes.add_pear, scenes.PEAR_RADIUS, 0.030, misjudged=0.010, symmetry=0.0)
@@ -27,7 +27,19 @@ class Way(NamedTuple):
     mark: jax.Array
 
 
-def push_pear(randomization: Name = "off") -> Task:
+def behind(what: Literal["pear", "mark"], by: float, height: float = PEAR.grasp) -> Callable[[Way], jax.Array]:
+    """Where the hand goes: so far (m) behind the pear or the mark on the line from one to the other, its fingers across
+    that line."""
+
+    def goal(way: Way) -> jax.Array:
+        along = (way.mark - way.pear) / jnp.linalg.norm(way.mark - way.pear)
+        across = jnp.arctan2(along[1], along[0]) % jnp.pi - jnp.pi / 2
+        return jnp.concatenate([getattr(way, what) - by * along, jnp.stack([jnp.float32(height), across])])
+
+    return goal
+
+
+def push_pear() -> Task:
     """A pear, pushed until it rests on a mark 100 to 250 mm away."""
     thing = PEAR
     scene = functools.partial(tabletop.scene, thing, functools.partial(scenes.add_mark, radius=NEAR))
@@ -66,23 +78,11 @@ def push_pear(randomization: Name = "off") -> Task:
             "speed": jnp.linalg.norm(data.qvel[tabletop.VELOCITY]),
         }
 
-    def at(height: float, before_pear: float | None, before_mark: float = 0.0) -> Any:
-        """Where the hand goes: on the line from the pear to the mark, so far before either, fingers across it."""
-
-        def goal(way: Way) -> jax.Array:
-            line = way.mark - way.pear
-            along = line / jnp.linalg.norm(line)
-            place = way.mark - before_mark * along if before_pear is None else way.pear - before_pear * along
-            across = jnp.arctan2(along[1], along[0]) % jnp.pi - jnp.pi / 2
-            return jnp.concatenate([place, jnp.stack([jnp.float32(height), across])])
-
-        return goal
-
     phases = [
-        Phase(35, at(0.15, 0.09), 0.0, speed=1.0),
-        Phase(55, at(0.03, 0.09), 0.0),
-        Phase(70, at(0.03, 0.05), 0.0, speed=0.3),
-        Phase(150, at(0.03, None, BEHIND), 0.0, speed=0.3),
+        Phase(35, behind("pear", 0.09, height=0.15), 0.0, speed=1.0),
+        Phase(55, behind("pear", 0.09), 0.0),
+        Phase(70, behind("pear", 0.05), 0.0, speed=0.3),
+        Phase(150, behind("mark", BEHIND), 0.0, speed=0.3),
     ]
     spread = jnp.full(2, thing.misjudged)
     return tabletop.task(

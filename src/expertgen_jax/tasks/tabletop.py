@@ -22,6 +22,7 @@ OBJECT_OBSERVATION = {
     "object_position": "m",  # relative to the hand, world axes
     "object_height": "m",  # above where it lies
     "object_axes": "1",  # its x and z axes, in the world
+    "object_turn": "1",  # cosine and sine of how far the pads are turned from a grasp, times the thing's symmetry
     "object_velocity": "m/s",
 }
 
@@ -77,12 +78,19 @@ def first(places: jax.Array, good: jax.Array) -> jax.Array:
 
 def observe_object(data: Any, thing: Thing, body: int) -> dict[str, jax.Array]:
     """The entries of `OBJECT_OBSERVATION`."""
+    turn = (2 * np.pi / thing.symmetry if thing.symmetry else 0.0) * (across(data, body) - data.qpos[3])
     return {
         "object_position": data.xpos[body] - data.qpos[:3],
         "object_height": data.xpos[body][2:] - thing.height,
         "object_axes": data.xmat[body][:, jnp.array([0, 2])].T.ravel(),
+        "object_turn": jnp.stack([jnp.cos(turn), jnp.sin(turn)]),
         "object_velocity": data.qvel[VELOCITY],
     }
+
+
+def across(data: Any, body: int) -> jax.Array:
+    """The yaw at which pads close along a body's y axis (rad)."""
+    return jnp.arctan2(data.xmat[body][1, 0], data.xmat[body][0, 0]) + jnp.pi / 2
 
 
 def still(data: Any) -> jax.Array:
@@ -94,9 +102,9 @@ def judge(thing: Thing, body: int) -> tuple[Callable[[Any], jax.Array], jax.Arra
     """How a demonstrator sees a thing, as where to grasp it (x, y, z, yaw), and how badly."""
 
     def look(data: Any) -> jax.Array:
-        along = jnp.arctan2(data.xmat[body][1, 0], data.xmat[body][0, 0])  # pads close across it
-        yaw = (along + jnp.pi / 2 + thing.symmetry / 2) % thing.symmetry - thing.symmetry / 2
-        return jnp.append(data.xpos[body].at[2].set(thing.grasp), yaw if thing.symmetry else 0.0)
+        half = thing.symmetry / 2
+        yaw = (across(data, body) + half) % thing.symmetry - half if half else 0.0
+        return jnp.append(data.xpos[body].at[2].set(thing.grasp), yaw)
 
     return look, jnp.array([thing.misjudged, thing.misjudged, 0.005, thing.turned])
 
