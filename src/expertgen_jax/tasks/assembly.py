@@ -15,7 +15,8 @@ from expertgen_jax import physics, scenes
 from expertgen_jax.scenes import Joint
 from expertgen_jax.task import Task
 from expertgen_jax.tasks.fit import Starts, of_joint
-from expertgen_jax.tasks.insertion import CONTACT_OBSERVATION, OBSERVATION, SHAPE_OBSERVATION, STEER, insertion
+from expertgen_jax.tasks.insertion import CONTACT_OBSERVATION, OBSERVATION, SHAPE_OBSERVATION, insertion
+from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.randomization import RANDOMIZATIONS, Name
 
 SHAPES = {

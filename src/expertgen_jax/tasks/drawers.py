@@ -13,6 +13,7 @@ from expertgen_jax import scenes
 from expertgen_jax.task import Start, Task
 from expertgen_jax.tasks import gripping, tabletop
 from expertgen_jax.tasks.gripping import Phase
+from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import OBJECT_OBSERVATION, Thing
 
 PULLED = 0.150
@@ -143,7 +144,7 @@ def open_drawer() -> Task:
             pulling(out=0.19, until=150),
         ),
         lambda data: {"opening": cabinet.opening(data)},
-        {"steer": {"episodes": 8192}},
+        {"steer": {**STEER, "episodes": 6144}},
     )
 
 
@@ -212,6 +213,6 @@ def put_in_drawer() -> Task:
         {
             "demo": {"episodes": 4096},
             "prior": {"chunk": 8},
-            "steer": {"episodes": 16384, "updates": 8, "warmup_decisions": 200},
+            "steer": {**STEER, "episodes": 16384, "warmup_decisions": 200},
         },
     )

@@ -44,11 +44,6 @@ SHAPE_OBSERVATION = {
     "shape": "1, mm",  # what kind of joint it is, and its sizes
 }
 
-STEER = {"noise_mode": "row", "updates": 16, "learner": {"batch_size": 256}}
-"""On 256 selection episodes of `block_on_rail` after 8 k episodes, seed 0: without the force-torque sensor and with 4
-updates of 512 the whole chunk 11 %, one row 47 %; 8 updates of 512 77 %. With the sensor 8 updates of 512 78 %, 16 of
-256, at the same cost, 98 %."""
-
 
 def insertion(
     name: str,

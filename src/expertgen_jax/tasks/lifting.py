@@ -1,7 +1,6 @@
 """Lifting: a banana, a brick, a peach."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from expertgen_jax import scenes
 from expertgen_jax.task import Start, Task
 from expertgen_jax.tasks import gripping, tabletop
+from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import Thing
 
 LIFTED = 0.100
@@ -19,7 +19,7 @@ THINGS = {
     "lift_brick": Thing(scenes.add_brick, scenes.BRICK[2], 0.070, misjudged=0.020),
     "lift_peach": Thing(scenes.add_peach, scenes.PEACH_RADIUS, 0.032, misjudged=0.020, symmetry=0.0),
 }
-PRESETS: dict[str, Mapping[str, Any]] = {}
+PRESET = {"steer": {**STEER, "episodes": 6144}}
 
 
 def lift(name: str) -> Task:
@@ -61,5 +61,5 @@ def lift(name: str) -> Task:
         success,
         gripping.by_the_clock(*tabletop.judge(thing, body), tabletop.picking(up=0.16, until=100)),
         final_pose,
-        PRESETS.get(name),
+        PRESET,
     )

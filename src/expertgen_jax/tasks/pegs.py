@@ -9,7 +9,8 @@ import numpy as np
 from expertgen_jax import physics, scenes
 from expertgen_jax.task import Task
 from expertgen_jax.tasks.fit import Fit, Starts, lateral_tolerance
-from expertgen_jax.tasks.insertion import CONTACT_OBSERVATION, LEAD, OBSERVATION, STEER, insertion
+from expertgen_jax.tasks.insertion import CONTACT_OBSERVATION, LEAD, OBSERVATION, insertion
+from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.randomization import RANDOMIZATIONS, Name
 
 

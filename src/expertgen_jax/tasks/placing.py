@@ -12,6 +12,7 @@ from expertgen_jax import scenes
 from expertgen_jax.task import Start, Task
 from expertgen_jax.tasks import gripping, tabletop
 from expertgen_jax.tasks.gripping import Phase
+from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import OBJECT_OBSERVATION, Thing
 
 STRAWBERRY = Thing(scenes.add_strawberry, scenes.STRAWBERRY_RADIUS, 0.020, misjudged=0.012)
@@ -21,7 +22,7 @@ LET_GO = 0.067
 PRESET = {
     "demo": {"episodes": 3072},
     "prior": {"chunk": 8},
-    "steer": {"episodes": 16384, "updates": 8, "warmup_decisions": 150},
+    "steer": {**STEER, "episodes": 16384, "warmup_decisions": 150},
 }
 
 

@@ -11,6 +11,7 @@ from expertgen_jax import scenes
 from expertgen_jax.task import Start, Task
 from expertgen_jax.tasks import gripping, tabletop
 from expertgen_jax.tasks.gripping import Phase
+from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import OBJECT_OBSERVATION, Thing
 
 PEAR = Thing(scenes.add_pear, scenes.PEAR_RADIUS, 0.030, misjudged=0.010, symmetry=0.0)
@@ -97,5 +98,5 @@ def push_pear() -> Task:
             lambda data: Way(data.xpos[body][:2], data.mocap_pos[0, :2]), Way(spread, spread), phases
         ),
         final_pose,
-        {"demo": {"episodes": 3072}, "prior": {"chunk": 8}, "steer": {"episodes": 16384, "updates": 8}},
+        {"demo": {"episodes": 3072}, "prior": {"chunk": 8}, "steer": {**STEER, "episodes": 16384}},
     )
