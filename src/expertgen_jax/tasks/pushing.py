@@ -21,6 +21,13 @@ BEHIND = 0.033
 """From the hand's origin to the pear's middle where two half-closed fingers push it (m)."""
 
 
+OBSERVATION = OBJECT_OBSERVATION | {
+    "from_mark": "m",  # the pear's place
+    "hand_on_way": "m",  # the hand's from the pear, along and beside the way to the mark
+    "hand_turn": "1",  # cosine and sine of twice the angle that its fingers lack to stand across the way
+}
+
+
 class Way(NamedTuple):
     """What a demonstrator believes: where the pear lies, and the mark (x, y)."""
 
@@ -28,12 +35,17 @@ class Way(NamedTuple):
     mark: jax.Array
 
 
+def direction(way: jax.Array) -> jax.Array:
+    """The unit vector along `way: [2]`; shorter where that is less than 10 mm."""
+    return way / jnp.maximum(jnp.linalg.norm(way), 0.01)
+
+
 def behind(what: Literal["pear", "mark"], by: float, height: float = PEAR.grasp) -> Callable[[Way], jax.Array]:
     """Where the hand goes: so far (m) behind the pear or the mark on the line from one to the other, its fingers across
     that line."""
 
     def goal(way: Way) -> jax.Array:
-        along = (way.mark - way.pear) / jnp.linalg.norm(way.mark - way.pear)
+        along = direction(way.mark - way.pear)
         across = jnp.arctan2(along[1], along[0]) % jnp.pi - jnp.pi / 2
         return jnp.concatenate([getattr(way, what) - by * along, jnp.stack([jnp.float32(height), across])])
 
@@ -62,9 +74,13 @@ def push_pear() -> Task:
         return data.xpos[body][:2] - data.mocap_pos[0, :2]
 
     def observe(data: Any) -> dict[str, jax.Array]:
+        along = direction(-from_mark(data))
+        hand = data.qpos[:2] - data.xpos[body][:2]
+        turn = 2 * (jnp.arctan2(along[1], along[0]) - jnp.pi / 2 - data.qpos[3])
         return tabletop.observe_object(data, thing, body) | {
-            "mark_position": data.mocap_pos[0, :2] - data.qpos[:2],
             "from_mark": from_mark(data),
+            "hand_on_way": jnp.stack([along @ hand, along[0] * hand[1] - along[1] * hand[0]]),
+            "hand_turn": jnp.stack([jnp.cos(turn), jnp.sin(turn)]),
         }
 
     def success(data: Any) -> jax.Array:
@@ -90,7 +106,7 @@ def push_pear() -> Task:
         "push_pear",
         scene,
         150,
-        OBJECT_OBSERVATION | {"mark_position": "m", "from_mark": "m"},
+        OBSERVATION,
         reset,
         observe,
         success,
