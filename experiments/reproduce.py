@@ -32,7 +32,7 @@ from expertgen_jax.tasks.randomization import Name
 TASKS = {
     "peg": ("peg",),
     "assembly": (*SHAPES, "peg_flat", "peg_tight", "gear_on_shaft", "assembly"),
-    "distillation": ("peg", "pin_in_block", "tube_in_tube", "clip_on_plate", "block_on_rail", "cap_on_post"),
+    "distillation": ("peg", "pin_in_block", "tube_in_tube", "clip_on_plate", "block_on_rail"),
     "tabletop": FAMILIES["tabletop"],
 }
 """Of each experiment."""
