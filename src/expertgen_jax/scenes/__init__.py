@@ -5,8 +5,6 @@ from expertgen_jax.scenes.bowl import BOWL_RADIUS, BOWL_RIM, add_bowl
 from expertgen_jax.scenes.furniture import (
     DRAWER_FLOOR,
     DRAWER_INSIDE,
-    DRAWER_RIM,
-    DRAWER_TRAVEL,
     HANDLE,
     add_cabinet,
     add_mark,
@@ -44,8 +42,6 @@ __all__ = [
     "CAN_RADIUS",
     "DRAWER_FLOOR",
     "DRAWER_INSIDE",
-    "DRAWER_RIM",
-    "DRAWER_TRAVEL",
     "HANDLE",
     "HAND_JOINTS",
     "OPENING",

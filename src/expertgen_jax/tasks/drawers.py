@@ -144,6 +144,7 @@ def open_drawer() -> Task:
             pulling(out=0.19, until=150),
         ),
         lambda data: {"opening": cabinet.opening(data)},
+        # With the defaults, 100 % of 256 selection episodes after 5.6 k.
         {"steer": {**STEER, "episodes": 6144}},
     )
 
@@ -210,7 +211,7 @@ def put_in_drawer() -> Task:
         success,
         gripping.by_the_clock(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
         final_pose,
-        {
+        {  # not measured yet
             "demo": {"episodes": 4096},
             "prior": {"chunk": 8},
             "steer": {**STEER, "episodes": 16384, "warmup_decisions": 200},

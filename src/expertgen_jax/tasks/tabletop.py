@@ -71,6 +71,14 @@ def somewhere(key: jax.Array, reach: float) -> jax.Array:
     return jax.random.uniform(key, (2,), minval=-reach, maxval=reach)
 
 
+def clear_of(key: jax.Array, reach: float, there: jax.Array, distance: float) -> jax.Array:
+    """A place `[2]` as of `somewhere`, more than `distance` from `there: [2]` (m): the first of 128, else the corner
+    farthest from there."""
+    places = jax.random.uniform(key, (128, 2), minval=-reach, maxval=reach)
+    clear = jnp.linalg.norm(places - there, axis=1) > distance
+    return jnp.where(clear.any(), first(places, clear), -reach * jnp.where(there < 0, -1.0, 1.0))
+
+
 def first(places: jax.Array, good: jax.Array) -> jax.Array:
     """Of random `places: [n, ...]` the first that is `good: [n]`."""
     return places[good.argmax()]
