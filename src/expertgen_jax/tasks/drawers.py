@@ -100,13 +100,13 @@ def before(out: float, up: float = 0.0) -> Callable[[Seen], jax.Array]:
     return goal
 
 
-def pulling(out: float, until: int) -> list[Phase]:
+def pulling(out: float) -> list[Phase]:
     """Over the handle, down, close, and `out` (m)."""
     return [
-        Phase(20, before(0.0, 0.10), 1.0, speed=1.0),
-        Phase(36, before(0.0), 1.0),
-        Phase(46, before(0.0), -1.0),
-        Phase(until, before(out), -1.0),
+        Phase(before(0.0, 0.10), 1.0, speed=1.0),
+        Phase(before(0.0), 1.0),
+        Phase(before(0.0), -1.0, least=tabletop.CLOSE),
+        Phase(before(out), -1.0),
     ]
 
 
@@ -138,10 +138,10 @@ def open_drawer() -> Task:
         reset,
         cabinet.observe,
         lambda data: cabinet.opening(data) > PULLED,
-        gripping.by_the_clock(
+        gripping.phase_by_phase(
             look_at(cabinet, lambda data: jnp.zeros(0)),
             Seen(HANDLE_SPREAD, jnp.float32(0.15), jnp.zeros(0)),
-            pulling(out=0.19, until=150),
+            pulling(out=0.19),
         ),
         lambda data: {"opening": cabinet.opening(data)},
         # With the defaults, 100 % of 256 selection episodes after 5.6 k.
@@ -191,15 +191,15 @@ def put_in_drawer() -> Task:
         return over(seen).at[3].set(seen.thing[3])
 
     phases = [
-        *pulling(out, until=72),
-        Phase(78, before(out), 1.0),
-        Phase(92, before(out, 0.12), 1.0),
-        *tabletop.picking(up=0.14, until=168, where=lambda seen: seen.thing, begin=92),
-        Phase(196, carried, -1.0, speed=0.7),
-        Phase(204, lambda seen: carried(seen).at[2].add(-0.03), 1.0),
-        Phase(226, before(out + 0.07, 0.12), -1.0, speed=0.7),
-        Phase(242, before(out + 0.07), -1.0),
-        Phase(300, before(-0.02), -1.0),
+        *pulling(out),
+        Phase(before(out), 1.0, least=tabletop.CLOSE),
+        Phase(before(out, 0.12), 1.0),
+        *tabletop.picking(up=0.14, where=lambda seen: seen.thing),
+        Phase(carried, -1.0, speed=0.7),
+        Phase(lambda seen: carried(seen).at[2].add(-0.03), 1.0, least=tabletop.CLOSE),
+        Phase(before(out + 0.07, 0.12), -1.0, speed=0.7),
+        Phase(before(out + 0.07), -1.0),
+        Phase(before(-0.02), -1.0),
     ]
     return tabletop.task(
         "put_in_drawer",
@@ -209,7 +209,7 @@ def put_in_drawer() -> Task:
         reset,
         observe,
         success,
-        gripping.by_the_clock(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
+        gripping.phase_by_phase(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
         final_pose,
         {  # not measured yet
             "demo": {"episodes": 4096},

@@ -1,4 +1,4 @@
-"""What tasks with a gripper share: actions, what is felt and seen of the hand, a demonstrator that goes by the clock.
+"""What tasks with a gripper share: actions, what is felt and seen of the hand, a demonstrator that goes phase by phase.
 
 An action is the step of the hand's target (6 numbers) and the gripper: 1 opens it, -1 closes it.
 """
@@ -89,30 +89,40 @@ def act(data: Any, action: jax.Array) -> jax.Array:
     return control.move_target(data, action[:6], STEP_SIZES, LEADS, HAND).at[FINGERS].set(closing)
 
 
+ARRIVED = np.array([0.012] * 3 + [0.15], np.float32)
+"""How near the hand comes to where a demonstrator sends it (x, y, z in m, yaw in rad)."""
+PATIENCE = 40
+"""Control steps after which a demonstrator goes on all the same."""
+
+
 class Phase(NamedTuple):
-    """A phase of a demonstration by the clock.
+    """A phase of a demonstration; it ends when the hand has arrived.
 
     Attributes:
-      until: control step at which it ends.
       goal: where the hand goes (x, y, z, yaw), given where things are believed to be.
       grip: 1 opens the gripper, -1 closes it.
       speed: largest action.
+      least: control steps that it takes at least: the gripper needs time to move.
     """
 
-    until: int
     goal: Callable[[Any], jax.Array]
     grip: float
     speed: float = 0.5
+    least: int = 0
 
 
 class _Memory(NamedTuple):
     believed: Any  # where things are thought to be: seen once, at the start
     bias: Any  # beside where they are
     step: jax.Array
+    phase: jax.Array
+    since: jax.Array  # the step at which the phase began
 
 
-def by_the_clock(look: Callable[[Any], Any], spread: Any, phases: list[Phase], noise: float = 0.1) -> Script:
+def phase_by_phase(look: Callable[[Any], Any], spread: Any, phases: list[Phase], noise: float = 0.1) -> Script:
     """A demonstrator as one writes it down: phase by phase, without looking again, and without a second try.
+
+    It does not wait where it has arrived: of episodes that wait half of the time, a clone learns to wait.
 
     Args:
       look: `data -> believed`, a pytree of arrays: where things are.
@@ -126,19 +136,25 @@ def by_the_clock(look: Callable[[Any], Any], spread: Any, phases: list[Phase], n
         keys = jax.random.split(key, len(leaves))
         bias = [s * jax.random.normal(k, jnp.shape(s)) for s, k in zip(leaves, keys, strict=True)]
         bias = jax.tree.unflatten(structure, bias)
-        return _Memory(jax.tree.map(jnp.zeros_like, bias), bias, jnp.int32(0))
+        return _Memory(jax.tree.map(jnp.zeros_like, bias), bias, jnp.int32(0), jnp.int32(0), jnp.int32(0))
 
     def step(memory: _Memory, data: Any, context: Any, key: jax.Array) -> tuple[_Memory, jax.Array]:
         seen = jax.tree.map(jnp.add, look(data), memory.bias)
         believed = jax.tree.map(lambda new, old: jnp.where(memory.step == 0, new, old), seen, memory.believed)
-        ends = jnp.array([phase.until for phase in phases[:-1]])
-        now = (memory.step >= ends).sum()
-        goal = jnp.stack([phase.goal(believed) for phase in phases])[now]
-        goal = jnp.concatenate([goal[:2], jnp.maximum(goal[2:3], LOWEST), goal[3:], jnp.zeros(2)])
+        goals = jnp.stack([phase.goal(believed) for phase in phases])
+        goals = goals.at[:, 2].max(LOWEST)
+        spent = memory.step - memory.since
+        least = jnp.array([phase.least for phase in phases])[memory.phase]
+        arrived = (jnp.abs(data.qpos[HAND][:4] - goals[memory.phase]) < ARRIVED).all()
+        over = (arrived & (spent >= least)) | (spent >= PATIENCE)
+        now = jnp.minimum(memory.phase + over, len(phases) - 1)
+        since = jnp.where(now > memory.phase, memory.step, memory.since)
         speed = jnp.array([phase.speed for phase in phases])[now]
+        goal = jnp.concatenate([goals[now], jnp.zeros(2)])
         move = jnp.clip(control.action_towards(data, goal, STEP_SIZES, HAND), -speed, speed)
         move += noise * jax.random.normal(key, move.shape)
         grip = jnp.array([phase.grip for phase in phases])[now]
-        return _Memory(believed, memory.bias, memory.step + 1), jnp.clip(jnp.append(move, grip), -1.0, 1.0)
+        action = jnp.clip(jnp.append(move, grip), -1.0, 1.0)
+        return _Memory(believed, memory.bias, memory.step + 1, now, since), action
 
     return Script(init, step)

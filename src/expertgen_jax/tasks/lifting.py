@@ -59,7 +59,7 @@ def lift(name: str) -> Task:
         reset,
         lambda data: tabletop.observe_object(data, thing, body),
         success,
-        gripping.by_the_clock(*tabletop.judge(thing, body), tabletop.picking(up=0.16, until=100)),
+        gripping.phase_by_phase(*tabletop.judge(thing, body), tabletop.picking(up=0.16)),
         final_pose,
         PRESET,
     )

@@ -33,18 +33,18 @@ class Places(NamedTuple):
     goal: jax.Array
 
 
-def placing(over: float, low: float, away: float, end: int) -> list[Phase]:
+def placing(over: float, low: float, away: float) -> list[Phase]:
     """Picks a thing up, carries it to the goal, lowers it, lets go, and moves away: heights of the hand (m)."""
 
     def at_goal(height: float) -> Callable[[Places], jax.Array]:
         return lambda at: jnp.concatenate([at.goal, jnp.stack([jnp.float32(height), at.thing[3]])])
 
     return [
-        *tabletop.picking(up=over, until=75, where=lambda at: at.thing),
-        Phase(end - 50, at_goal(over), -1.0),
-        Phase(end - 35, at_goal(low), -1.0, speed=0.3),
-        Phase(end - 25, at_goal(low), 1.0),
-        Phase(end, at_goal(away), 1.0),
+        *tabletop.picking(up=over, where=lambda at: at.thing),
+        Phase(at_goal(over), -1.0),
+        Phase(at_goal(low), -1.0, speed=0.3),
+        Phase(at_goal(low), 1.0, least=tabletop.CLOSE),
+        Phase(at_goal(away), 1.0),
     ]
 
 
@@ -91,10 +91,10 @@ def strawberry_in_bowl() -> Task:
         reset,
         observe,
         success,
-        gripping.by_the_clock(
+        gripping.phase_by_phase(
             lambda data: Places(look(data), data.xpos[bowl][:2]),
             Places(spread, jnp.full(2, thing.misjudged)),
-            placing(over=0.13, low=0.075, away=0.13, end=145),
+            placing(over=0.13, low=0.075, away=0.13),
         ),
         final_pose,
         PRESET,
@@ -161,10 +161,10 @@ def stack_banana() -> Task:
         reset,
         observe,
         success,
-        gripping.by_the_clock(
+        gripping.phase_by_phase(
             lambda data: Places(look(data), data.xpos[can][:2]),
             Places(spread, jnp.full(2, thing.misjudged)),
-            placing(over=height + 0.06, low=height + 0.004, away=height + 0.09, end=160),
+            placing(over=height + 0.06, low=height + 0.004, away=height + 0.09),
         ),
         final_pose,
         PRESET,

@@ -96,10 +96,9 @@ def push_pear() -> Task:
         }
 
     phases = [
-        Phase(35, behind("pear", 0.09, height=0.15), 0.0, speed=1.0),
-        Phase(55, behind("pear", 0.09), 0.0),
-        Phase(70, behind("pear", 0.05), 0.0, speed=0.3),
-        Phase(150, behind("mark", BEHIND), 0.0, speed=0.3),
+        Phase(behind("pear", 0.09, height=0.15), 0.0, speed=1.0),
+        Phase(behind("pear", 0.09), 0.0),
+        Phase(behind("mark", BEHIND), 0.0, speed=0.3),
     ]
     spread = jnp.full(2, thing.misjudged)
     return tabletop.task(
@@ -110,10 +109,10 @@ def push_pear() -> Task:
         reset,
         observe,
         success,
-        gripping.by_the_clock(
+        gripping.phase_by_phase(
             lambda data: Way(data.xpos[body][:2], data.mocap_pos[0, :2]), Way(spread, spread), phases
         ),
         final_pose,
-        # Its prior succeeds in 7 % only, and steering has not taken off from one of 2 %.
+        # Seed 0: prior 31 %, expert 83 %. Of demonstrations that waited half of the time: prior 7 %.
         {"demo": {"episodes": 3072}, "prior": {"chunk": 8}, "steer": {**STEER, "episodes": 16384}},
     )

@@ -16,6 +16,8 @@ from expertgen_jax.task import Box, Script, Start, Task, View
 from expertgen_jax.tasks import gripping
 from expertgen_jax.tasks.gripping import HAND_OBSERVATION, Phase
 
+CLOSE = 6
+"""Control steps in which a demonstrator closes the gripper, or opens it."""
 STILL = 0.010
 """Speed below which a thing is at rest (m/s)."""
 OBJECT_OBSERVATION = {
@@ -117,20 +119,17 @@ def judge(thing: Thing, body: int) -> tuple[Callable[[Any], jax.Array], jax.Arra
     return look, jnp.array([thing.misjudged, thing.misjudged, 0.005, thing.turned])
 
 
-def picking(
-    up: float, until: int, where: Callable[[Any], jax.Array] = lambda believed: believed, begin: int = 0
-) -> list[Phase]:
-    """Above, down, close, and `up` above the grasp (m); `where` that is, given what is believed. It takes 58 control
-    steps from `begin` on, and the rest `until` it ends."""
+def picking(up: float, where: Callable[[Any], jax.Array] = lambda believed: believed) -> list[Phase]:
+    """Above, down, close, and `up` above the grasp (m); `where` that is, given what is believed."""
 
     def above(by: float) -> Callable[[Any], jax.Array]:
         return lambda believed: where(believed).at[2].add(by)
 
     return [
-        Phase(begin + 25, above(0.12), 1.0, speed=1.0),
-        Phase(begin + 45, above(0.0), 1.0),
-        Phase(begin + 58, above(0.0), -1.0),
-        Phase(until, above(up), -1.0),
+        Phase(above(0.12), 1.0, speed=1.0),
+        Phase(above(0.0), 1.0),
+        Phase(above(0.0), -1.0, least=CLOSE),
+        Phase(above(up), -1.0),
     ]
 
 
