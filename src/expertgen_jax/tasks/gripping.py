@@ -91,32 +91,32 @@ def act(data: Any, action: jax.Array) -> jax.Array:
 
 ARRIVED = np.array([0.012] * 3 + [0.15], np.float32)
 """How near the hand comes to where a demonstrator sends it (x, y, z in m, yaw in rad)."""
+GRIPPING = 6
+"""Control steps that a demonstrator gives the gripper to close or to open."""
 PATIENCE = 40
 """Control steps after which a demonstrator goes on all the same."""
 
 
 class Phase(NamedTuple):
-    """A phase of a demonstration; it ends when the hand has arrived.
+    """A phase of a demonstration; it ends when the hand has arrived and the gripper, if told otherwise than before, has
+    had time to move.
 
     Attributes:
       goal: where the hand goes (x, y, z, yaw), given where things are believed to be.
       grip: 1 opens the gripper, -1 closes it.
       speed: largest action.
-      least: control steps that it takes at least: the gripper needs time to move.
     """
 
     goal: Callable[[Any], jax.Array]
     grip: float
     speed: float = 0.5
-    least: int = 0
 
 
 class _Memory(NamedTuple):
     believed: Any  # where things are thought to be: seen once, at the start
     bias: Any  # beside where they are
-    step: jax.Array
     phase: jax.Array
-    since: jax.Array  # the step at which the phase began
+    spent: jax.Array  # control steps in this phase
 
 
 def phase_by_phase(look: Callable[[Any], Any], spread: Any, phases: list[Phase], noise: float = 0.1) -> Script:
@@ -131,30 +131,30 @@ def phase_by_phase(look: Callable[[Any], Any], spread: Any, phases: list[Phase],
       noise: standard deviation of the noise on its actions.
     """
     leaves, structure = jax.tree.flatten(spread)
+    grips, speeds = np.array([(phase.grip, phase.speed) for phase in phases], np.float32).T
+    least = np.where(np.diff(grips, prepend=grips[0]), GRIPPING, 0)
+    last = len(phases) - 1
 
     def init(key: jax.Array) -> _Memory:
         keys = jax.random.split(key, len(leaves))
         bias = [s * jax.random.normal(k, jnp.shape(s)) for s, k in zip(leaves, keys, strict=True)]
         bias = jax.tree.unflatten(structure, bias)
-        return _Memory(jax.tree.map(jnp.zeros_like, bias), bias, jnp.int32(0), jnp.int32(0), jnp.int32(0))
+        return _Memory(jax.tree.map(jnp.zeros_like, bias), bias, jnp.int32(0), jnp.int32(0))
 
     def step(memory: _Memory, data: Any, context: Any, key: jax.Array) -> tuple[_Memory, jax.Array]:
         seen = jax.tree.map(jnp.add, look(data), memory.bias)
-        believed = jax.tree.map(lambda new, old: jnp.where(memory.step == 0, new, old), seen, memory.believed)
+        begins = (memory.phase == 0) & (memory.spent == 0)
+        believed = jax.tree.map(lambda new, old: jnp.where(begins, new, old), seen, memory.believed)
         goals = jnp.stack([phase.goal(believed) for phase in phases])
         goals = goals.at[:, 2].max(LOWEST)
-        spent = memory.step - memory.since
-        least = jnp.array([phase.least for phase in phases])[memory.phase]
         arrived = (jnp.abs(data.qpos[HAND][:4] - goals[memory.phase]) < ARRIVED).all()
-        over = (arrived & (spent >= least)) | (spent >= PATIENCE)
-        now = jnp.minimum(memory.phase + over, len(phases) - 1)
-        since = jnp.where(now > memory.phase, memory.step, memory.since)
-        speed = jnp.array([phase.speed for phase in phases])[now]
-        goal = jnp.concatenate([goals[now], jnp.zeros(2)])
-        move = jnp.clip(control.action_towards(data, goal, STEP_SIZES, HAND), -speed, speed)
-        move += noise * jax.random.normal(key, move.shape)
-        grip = jnp.array([phase.grip for phase in phases])[now]
+        over = (arrived & (memory.spent >= jnp.asarray(least)[memory.phase])) | (memory.spent >= PATIENCE)
+        over &= memory.phase < last
+        now, spent = memory.phase + over, jnp.where(over, 0, memory.spent)
+        speed, grip = jnp.asarray(speeds)[now], jnp.asarray(grips)[now]
+        move = control.action_towards(data, jnp.append(goals[now], jnp.zeros(2)), STEP_SIZES, HAND)
+        move = jnp.clip(move, -speed, speed) + noise * jax.random.normal(key, move.shape)
         action = jnp.clip(jnp.append(move, grip), -1.0, 1.0)
-        return _Memory(believed, memory.bias, memory.step + 1, now, since), action
+        return _Memory(believed, memory.bias, now, spent + 1), action
 
     return Script(init, step)

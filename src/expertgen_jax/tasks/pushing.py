@@ -113,6 +113,6 @@ def push_pear() -> Task:
             lambda data: Way(data.xpos[body][:2], data.mocap_pos[0, :2]), Way(spread, spread), phases
         ),
         final_pose,
-        # Seed 0: prior 31 %, expert 83 %. Of demonstrations that waited half of the time: prior 7 %.
+        # A trial, seed 0: prior 31 %, expert 83 %; of demonstrations that waited half of the time, prior 7 %.
         {"demo": {"episodes": 3072}, "prior": {"chunk": 8}, "steer": {**STEER, "episodes": 16384}},
     )

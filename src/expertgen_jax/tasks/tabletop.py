@@ -16,8 +16,6 @@ from expertgen_jax.task import Box, Script, Start, Task, View
 from expertgen_jax.tasks import gripping
 from expertgen_jax.tasks.gripping import HAND_OBSERVATION, Phase
 
-CLOSE = 6
-"""Control steps in which a demonstrator closes the gripper, or opens it."""
 STILL = 0.010
 """Speed below which a thing is at rest (m/s)."""
 OBJECT_OBSERVATION = {
@@ -128,7 +126,7 @@ def picking(up: float, where: Callable[[Any], jax.Array] = lambda believed: beli
     return [
         Phase(above(0.12), 1.0, speed=1.0),
         Phase(above(0.0), 1.0),
-        Phase(above(0.0), -1.0, least=CLOSE),
+        Phase(above(0.0), -1.0),
         Phase(above(up), -1.0),
     ]
 
