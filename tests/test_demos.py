@@ -206,6 +206,22 @@ def test_demonstrations_hold_what_was_seen_until_each_episode_ended():
         assert success == (x[-1] + 0.02 > 0.1) or abs(x[-1] - 0.09) < 0.01
 
 
+def test_a_further_try_begins_where_the_one_before_it_failed():
+    env, key = rollout.make_env(cart(), "native"), jax.random.key(0)
+    once, diverged = demos_lib.demonstrate(env, key, DemoConfig(episodes=32))
+    demos, still_diverged = demos_lib.demonstrate(env, key, DemoConfig(episodes=32, tries=9))
+    assert still_diverged == diverged
+    np.testing.assert_array_equal(demos.obs[: len(once.obs)], once.obs)
+    np.testing.assert_array_equal(demos.success[: len(once.success)], once.success)
+    assert demos.success.sum() == len(once.success), "a cart that goes on gets there, and none goes on after that"
+
+    episodes = np.split(demos.obs, np.cumsum(demos.lengths)[:-1])
+    failed = [obs[-1] for obs, success in zip(episodes, demos.success, strict=True) if not success]
+    for begun, left in zip(episodes[len(once.success) :], failed, strict=True):
+        assert begun[0, 1] == left[1], "the same cart"
+        assert 0.0 < begun[0, 0] - left[0] < 0.03, "a step further"
+
+
 def test_disassembly_is_refused_where_the_task_does_not_say_how():
     config = DemoConfig(episodes=3, source="disassembly")
     with pytest.raises(UserError, match=r"cart.*disassembly"):

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from expertgen_jax import rollout
-from expertgen_jax import task as task_lib
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic
 from expertgen_jax.rollout import Env, Frame, World
@@ -25,6 +24,8 @@ class DemoConfig:
     """Start as training does; without, at the task's nominal start (the paper's ablation on x-y noise)."""
     failures: float = 0.0
     """Share of the failed episodes that is cloned as well."""
+    tries: int = 1
+    """Of the script at each task; a further one begins where the one before it failed, and counts as an episode."""
     source: Literal["script", "disassembly"] = "script"
     """The task's script, or taking the work apart and playing that backwards."""
     bias: float = 1.0
@@ -66,13 +67,23 @@ def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, 
 
 
 def forwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame]:
-    """Rolls out the task's script; see `rollout.record`."""
+    """Rolls out the task's script, again where it fails if asked to; see `rollout.record`."""
     task = env.task
     if not config.start_noise:
         if task.nominal_reset is None:
             raise UserError(f"--demo.no-start-noise: task '{task.name}' defines no nominal_reset")
         env = env.replace(task=dataclasses.replace(task, reset=task.nominal_reset))
-    return rollout.record(env, rollout.policy_from_script(task.script), None, key, config.episodes)
+    policy = rollout.policy_from_script(task.script)
+    tries = [rollout.record(env, policy, None, key, config.episodes)]
+    for number in range(1, config.tries):
+        worlds, _ = tries[-1]
+        failed = np.flatnonzero(~worlds.success & ~worlds.diverged)
+        if not len(failed):
+            break
+        keys = jax.random.split(jax.random.fold_in(key, config.episodes + number), len(failed))
+        left = jax.vmap(lambda world: rollout.restart(env, world))(jax.tree.map(lambda x: x[failed], worlds))
+        tries.append(rollout.record_from(env, policy, None, left, jax.vmap(policy.init)(keys), keys))
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *tries)
 
 
 def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame]:
@@ -98,9 +109,7 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
     )
 
     def begin(world: World, path: jax.Array, key: jax.Array) -> tuple[World, Any]:
-        obs = task_lib.observe(task, world.data, world.context)
-        world = world.replace(steps=jnp.int32(0), obs=obs, unseen=jnp.tile(obs, (task.max_delay, 1)))
-        return world, (path[::-1] + bias * how.bias(key), jnp.int32(0))
+        return rollout.restart(env, world), (path[::-1] + bias * how.bias(key), jnp.int32(0))
 
     def retrace(params: Any, memory: Any, world: World, key: jax.Array) -> tuple[Any, jax.Array]:
         path, step = memory

@@ -142,16 +142,27 @@ def reset(env: Env, key: jax.Array) -> World:
         mocap_pos=start.mocap_pos,
         mocap_quat=start.mocap_quat,
     )
+    return _begin(task, data, start.context, fields, jnp.int32(start.variant), jnp.asarray(start.delays, jnp.int32))
+
+
+def restart(env: Env, world: World) -> World:
+    """An episode that begins where `world` is."""
+    return _begin(env.task, world.data, world.context, world.fields, world.variant, world.delays)
+
+
+def _begin(
+    task: Task, data: Any, context: Any, fields: dict[str, jax.Array], variant: jax.Array, delays: jax.Array
+) -> World:
     no = jnp.bool_(False)
-    obs = task_lib.observe(task, data, start.context)
+    obs = task_lib.observe(task, data, context)
     return World(
         data=data,
-        context=start.context,
+        context=context,
         fields=fields,
-        variant=jnp.int32(start.variant),
+        variant=variant,
         obs=obs,
-        privileged=task_lib.privileged(task, data, start.context),
-        delays=jnp.asarray(start.delays, jnp.int32),
+        privileged=task_lib.privileged(task, data, context),
+        delays=delays,
         unseen=jnp.tile(obs, (task.max_delay, 1)),
         unsent=jnp.zeros((task.max_delay, task.action_size)),
         steps=jnp.int32(0),
