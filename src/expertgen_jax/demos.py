@@ -1,6 +1,7 @@
 """Demonstrations: scripted ones made in parallel, and the DemoSet on disk."""
 
 import dataclasses
+import operator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -81,7 +82,7 @@ def forwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame
         if not len(failed):
             break
         keys = jax.random.split(jax.random.fold_in(key, config.episodes + number), len(failed))
-        left = jax.vmap(lambda world: rollout.restart(env, world))(jax.tree.map(lambda x: x[failed], worlds))
+        left = jax.vmap(lambda world: rollout.restart(env, world))(jax.tree.map(operator.itemgetter(failed), worlds))
         tries.append(rollout.record_from(env, policy, None, left, jax.vmap(policy.init)(keys), keys))
     return jax.tree.map(lambda *x: jnp.concatenate(x), *tries)
 

@@ -86,7 +86,8 @@ def look_at(cabinet: Cabinet, look_at_thing: Callable[[Any], jax.Array]) -> Call
     def look(data: Any) -> Seen:
         way = cabinet.outwards(data)
         angle = jnp.arctan2(way[1], way[0])
-        return Seen(jnp.append(cabinet.handle(data), angle + jnp.pi / 2), angle, look_at_thing(data))
+        shut = cabinet.handle(data) - cabinet.opening(data) * way
+        return Seen(jnp.append(shut, angle + jnp.pi / 2), angle, look_at_thing(data))
 
     return look
 
@@ -144,8 +145,6 @@ def open_drawer() -> Task:
             pulling(out=0.19),
         ),
         lambda data: {"opening": cabinet.opening(data)},
-        # Not measured yet; a trial with the defaults and demonstrations by the clock: 100 % of 256 selection episodes
-        # after 5.6 k.
         {"steer": {**STEER, "episodes": 6144}},
     )
 
@@ -212,7 +211,7 @@ def put_in_drawer() -> Task:
         success,
         gripping.phase_by_phase(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
         final_pose,
-        {  # not measured yet
+        {
             "demo": {"episodes": 4096},
             "prior": {"chunk": 8},
             "steer": {**STEER, "episodes": 16384, "warmup_decisions": 200},

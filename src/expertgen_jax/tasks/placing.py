@@ -19,7 +19,7 @@ STRAWBERRY = Thing(scenes.add_strawberry, scenes.STRAWBERRY_RADIUS, 0.020, misju
 BANANA = Thing(scenes.add_banana, scenes.BANANA_RADIUS, 0.022, misjudged=0.015, turned=0.2)
 LET_GO = 0.067
 """Distance of the hand's origin from a banana (m) at which its pads are 30 mm away."""
-PRESET = {  # a trial of strawberry_in_bowl, seed 0: prior 71 %, expert 99.8 %; stack_banana is not measured yet
+PRESET = {
     "demo": {"episodes": 3072},
     "prior": {"chunk": 8},
     "steer": {**STEER, "episodes": 16384, "warmup_decisions": 150},
