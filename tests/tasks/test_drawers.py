@@ -8,7 +8,7 @@ from conftest import CLOSED, OPEN, assert_judged_on_table, hand_at
 
 from expertgen_jax import physics, scenes
 from expertgen_jax.scenes import HANDLE
-from expertgen_jax.tasks.drawers import PULLED, SHUT
+from expertgen_jax.tasks.drawers import PULLED, SHUT, Cabinet, look_at
 
 UPRIGHT = [1.0, 0, 0, 0]
 FLOOR = scenes.DRAWER_FLOOR + scenes.BLOCK
@@ -47,6 +47,19 @@ def test_a_block_is_in_the_drawer_where_it_lies_in_it_and_it_is_shut(envs):
         for what, (want, place, opening, speed) in cases.items()
     }
     assert_judged_on_table(envs("put_in_drawer", "native"), poses, mocap_pos=cabinet, mocap_quat=turn)
+
+
+def test_a_demonstrator_that_tries_again_knows_where_the_handle_is_when_the_drawer_is_shut(envs):
+    env = envs("open_drawer", "native")
+    look = look_at(Cabinet(env.task.scene().compile()), lambda data: jnp.zeros(0))
+    turn, place = jnp.array([[np.cos(0.1), 0, 0, np.sin(0.1)]]), jnp.array([[0.02, 0.15, 0.0]])
+
+    def seen(opening):
+        start = jnp.float32(np.append(hand_at([0, 0, 0.3], OPEN), opening))
+        return look(physics.init(env.model, start, ctrl=start[:8], mocap_pos=place, mocap_quat=turn))
+
+    for shut, opened in zip(jax.tree.leaves(seen(0.0)), jax.tree.leaves(seen(0.12)), strict=True):
+        np.testing.assert_allclose(shut, opened, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["native", "mjx"])
