@@ -26,7 +26,7 @@ class DemoConfig:
     failures: float = 0.0
     """Share of the failed episodes that is cloned as well."""
     tries: int = 1
-    """Of the script at each task; a further one begins where the one before it failed, and counts as an episode."""
+    """Of the script at each start; a further one begins where the one before it failed, and is an episode of its own."""
     source: Literal["script", "disassembly"] = "script"
     """The task's script, or taking the work apart and playing that backwards."""
     bias: float = 1.0
@@ -68,7 +68,11 @@ def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, 
 
 
 def forwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame]:
-    """Rolls out the task's script, again where it fails if asked to; see `rollout.record`."""
+    """Rolls out the task's script, then as often as asked from where it failed; see `rollout.record`.
+
+    Returns:
+      Final worlds and frames, as `rollout.record` does: of the first tries, then of the second, and so on.
+    """
     task = env.task
     if not config.start_noise:
         if task.nominal_reset is None:

@@ -146,7 +146,7 @@ def reset(env: Env, key: jax.Array) -> World:
 
 
 def restart(env: Env, world: World) -> World:
-    """An episode that begins where `world` is."""
+    """An episode that begins where `world` is: its physics and constants, nothing done or succeeded yet."""
     return _begin(env.task, world.data, world.context, world.fields, world.variant, world.delays)
 
 
