@@ -26,7 +26,7 @@ class DemoConfig:
     failures: float = 0.0
     """Share of the failed episodes that is cloned as well."""
     tries: int = 1
-    """Of the script at each start; a further one begins where the one before it failed, and is an episode of its own."""
+    """Of the script at each start; a further one begins where the one before it failed, as an episode of its own."""
     source: Literal["script", "disassembly"] = "script"
     """The task's script, or taking the work apart and playing that backwards."""
     bias: float = 1.0
