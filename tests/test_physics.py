@@ -158,6 +158,28 @@ def test_init_computes_derived_fields(sled, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_what_hangs_on_a_mocap_body_goes_with_it(backend):
+    """A bead on a rail along x, which the start turns downwards: it falls freely."""
+    spec = scenes.empty_scene()
+    rail = spec.worldbody.add_body(name="rail", mocap=True)
+    bead = rail.add_body(name="bead", pos=[0, 0.1, 0])
+    bead.add_joint(name="bead", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[1, 0, 0])
+    bead.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[0.01, 0, 0], contype=0, conaffinity=0)
+    model = physics.load(spec.compile(), backend)
+    pos, down = jnp.array([[0.1, 0.2, 1.0]]), jnp.array([[np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0]])
+
+    def fall(q):
+        data = physics.init(model, q, mocap_pos=pos, mocap_quat=down)
+        return data, physics.step(model, data, jnp.zeros(0), NSTEP)
+
+    start, end = jax.jit(fall)(jnp.array([0.05]))
+    number = model.mj.body("bead").id
+    np.testing.assert_allclose(start.xpos[number], [0.1, 0.3, 0.95], atol=1e-6)
+    travel = 9.81 * model.timestep**2 * NSTEP * (NSTEP + 1) / 2
+    np.testing.assert_allclose(end.qpos, [0.05 + travel], atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_time_and_controls_advance(sled, backend):
     model, starts, ends = sled[backend]
     np.testing.assert_array_equal(starts.time, 0.0)

@@ -174,7 +174,8 @@ def init(
             data = mjx.make_data(model.device)
         # Without sensors, kinematics is all that a first observation needs; the rest takes 10 s more to compile.
         forward = mjx.forward if mj.nsensor or model.backend == "warp" else mjx.kinematics
-        return forward(_mjx_model(model), data.replace(**state))
+        data = data.replace(**state)
+        return forward(_mjx_model(model, data), data)
 
 
 def step(model: Model, data: Any, ctrl: jax.Array, nstep: int) -> Any:
@@ -182,7 +183,7 @@ def step(model: Model, data: Any, ctrl: jax.Array, nstep: int) -> Any:
     data = data.replace(ctrl=_float(ctrl))
     if model.backend == "native":
         return native.call(model.mj, model.fields, data, nstep)
-    device = _mjx_model(model)
+    device = _mjx_model(model, data)
     with jax.default_matmul_precision("highest"):
         return jax.lax.fori_loop(0, nstep, lambda _, d: mjx.step(device, d), data)
 
@@ -204,7 +205,15 @@ def _float(x: Any) -> jax.Array:
     return jnp.asarray(x, jnp.float32)
 
 
-def _mjx_model(model: Model) -> mjx.Model:
-    assert model.device is not None
-    fields = {name: x for name, x in model.fields.items() if isinstance(getattr(model.device, name, None), jax.Array)}
-    return model.device.tree_replace(fields) if fields else model.device
+def _mjx_model(model: Model, data: Any) -> mjx.Model:
+    device, mj = model.device, model.mj
+    assert device is not None
+    fields = {name: x for name, x in model.fields.items() if isinstance(getattr(device, name, None), jax.Array)}
+    if (mj.body_mocapid[mj.body_parentid] >= 0).any():
+        # MJX places the children of a mocap body before that, where it was compiled.
+        body = mj.body_mocapid >= 0
+        order = mj.body_mocapid[body]
+        pos, quat = fields.get("body_pos", device.body_pos), fields.get("body_quat", device.body_quat)
+        fields["body_pos"] = pos.at[body].set(data.mocap_pos[order])
+        fields["body_quat"] = quat.at[body].set(data.mocap_quat[order])
+    return device.tree_replace(fields) if fields else device
