@@ -211,10 +211,8 @@ def put_in_drawer() -> Task:
         success,
         gripping.phase_by_phase(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
         final_pose,
-        # Seed 0, expert native and on MJX: of one try 100.0 and 87 %; of two, which show what to do about a block that
-        # was missed, 99.7 and 94.5 %.
         {
-            "demo": {"episodes": 4096, "tries": 2},
+            "demo": {"episodes": 4096},
             "prior": {"chunk": 8},
             "steer": {**STEER, "episodes": 16384, "warmup_decisions": 200},
         },
