@@ -209,8 +209,8 @@ def _mjx_model(model: Model, data: Any) -> mjx.Model:
     device, mj = model.device, model.mj
     assert device is not None
     fields = {name: x for name, x in model.fields.items() if isinstance(getattr(device, name, None), jax.Array)}
-    if (mj.body_mocapid[mj.body_parentid] >= 0).any():
-        # MJX places the children of a mocap body before that, where it was compiled.
+    if model.backend == "mjx" and (mj.body_mocapid[mj.body_parentid] >= 0).any():
+        # MJX places the children of mocap bodies first, as if these were where they were compiled.
         body = mj.body_mocapid >= 0
         order = mj.body_mocapid[body]
         pos, quat = fields.get("body_pos", device.body_pos), fields.get("body_quat", device.body_quat)

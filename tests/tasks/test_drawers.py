@@ -12,6 +12,10 @@ from expertgen_jax.tasks.drawers import PULLED, SHUT, Cabinet, look_at
 
 UPRIGHT = [1.0, 0, 0, 0]
 FLOOR = scenes.DRAWER_FLOOR + scenes.BLOCK
+TURN = 0.2
+"""The cabinet's yaw (rad); beneath, where it stands and its axes in the world."""
+PLACE, TURNED = np.array([0.02, 0.15, 0.0]), np.array([np.cos(TURN / 2), 0, 0, np.sin(TURN / 2)])
+AXES = np.array([[np.cos(TURN), -np.sin(TURN), 0], [np.sin(TURN), np.cos(TURN), 0], [0, 0, 1]])
 
 
 def test_a_drawer_is_open_when_it_is(envs):
@@ -24,8 +28,6 @@ def test_a_drawer_is_open_when_it_is(envs):
 
 
 def test_a_block_is_in_the_drawer_where_it_lies_in_it_and_it_is_shut(envs):
-    turn = np.array([np.cos(0.1), 0, 0, np.sin(0.1)])
-    cabinet, axes = np.array([0.02, 0.15, 0.0]), np.array([[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]])
     cases = {
         "in it": (True, [0.02, 0.03, FLOOR], 0.01, 0.0),
         "in it, and it is open": (False, [0.02, 0.03 - SHUT, FLOOR], SHUT + 0.002, 0.0),
@@ -39,24 +41,21 @@ def test_a_block_is_in_the_drawer_where_it_lies_in_it_and_it_is_shut(envs):
     poses = {
         what: (
             want,
-            np.concatenate(
-                [hand_at([0, 0, 0.2], OPEN), cabinet + np.append(axes @ place[:2], place[2]), UPRIGHT, [opening]]
-            ),
+            np.concatenate([hand_at([0, 0, 0.2], OPEN), PLACE + AXES @ place, UPRIGHT, [opening]]),
             speed,
         )
         for what, (want, place, opening, speed) in cases.items()
     }
-    assert_judged_on_table(envs("put_in_drawer", "native"), poses, mocap_pos=cabinet, mocap_quat=turn)
+    assert_judged_on_table(envs("put_in_drawer", "native"), poses, mocap_pos=PLACE, mocap_quat=TURNED)
 
 
 def test_a_demonstrator_that_tries_again_knows_where_the_handle_is_when_the_drawer_is_shut(envs):
     env = envs("open_drawer", "native")
     look = look_at(Cabinet(env.task.scene().compile()), lambda data: jnp.zeros(0))
-    turn, place = jnp.array([[np.cos(0.1), 0, 0, np.sin(0.1)]]), jnp.array([[0.02, 0.15, 0.0]])
 
     def seen(opening):
         start = jnp.float32(np.append(hand_at([0, 0, 0.3], OPEN), opening))
-        return look(physics.init(env.model, start, ctrl=start[:8], mocap_pos=place, mocap_quat=turn))
+        return look(physics.init(env.model, start, ctrl=start[:8], mocap_pos=PLACE[None], mocap_quat=TURNED[None]))
 
     for shut, opened in zip(jax.tree.leaves(seen(0.0)), jax.tree.leaves(seen(0.12)), strict=True):
         np.testing.assert_allclose(shut, opened, atol=1e-5)
@@ -65,25 +64,28 @@ def test_a_demonstrator_that_tries_again_knows_where_the_handle_is_when_the_draw
 @pytest.mark.parametrize("backend", ["native", "mjx"])
 def test_a_gripped_handle_pulls_the_drawer_and_a_push_shuts_it(envs, backend):
     env = envs("open_drawer", backend)
-    pull = np.concatenate([np.zeros(20), np.linspace(0, 0.18, 40), np.full(10, 0.18)])
-    grip = [CLOSED] * 70
-    path = [hand_at([0, HANDLE[1] - out, HANDLE[2]], fingers) for out, fingers in zip(pull, grip, strict=True)]
-    path += [hand_at([0, HANDLE[1] - out, HANDLE[2]], CLOSED) for out in np.linspace(0.18, -0.01, 40)]
-    start = np.append(hand_at([0, HANDLE[1], HANDLE[2]], OPEN), 0.0)
+
+    def at(out, fingers):
+        return hand_at(PLACE + AXES @ (np.array(HANDLE) - [0, out, 0]), fingers, TURN)
+
+    pull = np.concatenate([np.zeros(20), np.linspace(0, 0.18, 40), np.full(10, 0.18), np.linspace(0.18, -0.01, 40)])
+    path = np.float32([at(out, CLOSED) for out in pull])
+    start = jnp.float32(np.append(at(0.0, OPEN), 0.0))
 
     def step(data, command):
         data = physics.step(env.model, data, command, 10)
-        return data, (data.qpos[8], data.qpos[1])
+        return data, (data.qpos[8], data.qpos[:3])
 
     @jax.jit
     def play(start, commands):
-        data = physics.init(env.model, start, ctrl=start[:8], mocap_pos=jnp.zeros((1, 3)))
+        data = physics.init(env.model, start, ctrl=start[:8], mocap_pos=PLACE[None], mocap_quat=TURNED[None])
         return jax.lax.scan(step, data, commands)[1]
 
-    opening, hand = play(jnp.float32(start), jnp.float32(np.stack(path)))
+    opening, hand = play(start, path)
     assert opening[19] < 0.003, "gripping does not open it"
     assert opening[69] > PULLED, "pulling does"
-    np.testing.assert_allclose(HANDLE[1] - hand[69], opening[69], atol=0.015, err_msg="by the handle")
+    out = HANDLE[1] - (AXES.T @ (hand[69] - PLACE))[1]
+    np.testing.assert_allclose(out, opening[69], atol=0.015, err_msg="by the handle")
     assert opening[-1] < 0.005, "and back"
 
 

@@ -111,7 +111,7 @@ def pulling(out: float) -> list[Phase]:
     ]
 
 
-MISJUDGED = 0.014
+MISJUDGED = 0.016
 """Standard deviation of where a demonstrator believes a handle to be (m)."""
 HANDLE_SPREAD = jnp.array([MISJUDGED, MISJUDGED, 0.005, 0.1])
 
