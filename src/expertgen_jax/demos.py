@@ -124,7 +124,7 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
     keys = jax.random.split(jax.random.fold_in(key, 1), config.episodes)
     worlds, memories = jax.vmap(begin)(apart, frames.qpos, keys)
     policy = rollout.Policy(1, lambda key: (), retrace)
-    return jax.jit(lambda *args: rollout.record_from(env, policy, None, *args))(worlds, memories, keys)
+    return rollout.record_from(env, policy, None, worlds, memories, keys)
 
 
 def chunk_starts(demos: DemoSet, chunk: int, failures: float) -> np.ndarray:

@@ -154,14 +154,13 @@ def init(
       An `mjx.Data` (`mjx`, `warp`) or a `native.Data`.
     """
     mj = model.mj
-    body = mj.body_mocapid >= 0
-    order = np.argsort(mj.body_mocapid[body])
+    mocap = mj.body_mocapid >= 0
     state = dict(
         qpos=_float(qpos),
         qvel=jnp.zeros(mj.nv) if qvel is None else _float(qvel),
         ctrl=jnp.zeros(mj.nu) if ctrl is None else _float(ctrl),
-        mocap_pos=_float(mj.body_pos[body][order] if mocap_pos is None else mocap_pos),
-        mocap_quat=_float(mj.body_quat[body][order] if mocap_quat is None else mocap_quat),
+        mocap_pos=_float(mj.body_pos[mocap] if mocap_pos is None else mocap_pos),
+        mocap_quat=_float(mj.body_quat[mocap] if mocap_quat is None else mocap_quat),
     )
     if model.backend == "native":
         rest = {name: jnp.zeros(shape) for name, shape in native.shapes(mj).items() if name not in state}
@@ -211,9 +210,8 @@ def _mjx_model(model: Model, data: Any) -> mjx.Model:
     fields = {name: x for name, x in model.fields.items() if isinstance(getattr(device, name, None), jax.Array)}
     if model.backend == "mjx" and (mj.body_mocapid[mj.body_parentid] >= 0).any():
         # MJX places the children of mocap bodies first, as if these were where they were compiled.
-        body = mj.body_mocapid >= 0
-        order = mj.body_mocapid[body]
+        mocap = mj.body_mocapid >= 0
         pos, quat = fields.get("body_pos", device.body_pos), fields.get("body_quat", device.body_quat)
-        fields["body_pos"] = pos.at[body].set(data.mocap_pos[order])
-        fields["body_quat"] = quat.at[body].set(data.mocap_quat[order])
+        unit = data.mocap_quat / jnp.linalg.norm(data.mocap_quat, axis=-1, keepdims=True)
+        fields["body_pos"], fields["body_quat"] = pos.at[mocap].set(data.mocap_pos), quat.at[mocap].set(unit)
     return device.tree_replace(fields) if fields else device

@@ -259,6 +259,7 @@ def record(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) ->
     return record_from(env, policy, params, *jax.vmap(lambda k: start(env, policy, k))(keys), keys)
 
 
+@functools.partial(jax.jit, static_argnames="policy")
 def record_from(
     env: Env, policy: Policy, params: Any, worlds: World, memories: Any, keys: jax.Array
 ) -> tuple[World, Frame]:
