@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from expertgen_jax import command
-from expertgen_jax.runlog import provenance, write_json
+from expertgen_jax.cli import command
+from expertgen_jax.runs.runlog import provenance, write_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,11 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from mujoco.batch import Batch
 
-from expertgen_jax import camera, command, diffusion, physics, report, rollout, tasks
-from expertgen_jax.rollout import Env, World
-from expertgen_jax.runlog import provenance, write_json
-from expertgen_jax.steering import SteerConfig, Steering, SteerState
+from expertgen_jax.cli import command
+from expertgen_jax.learning import diffusion
+from expertgen_jax.learning.steering import SteerConfig, Steering, SteerState
+from expertgen_jax.runs import report
+from expertgen_jax.runs.runlog import provenance, write_json
+from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim.rollout import Env, World
 from expertgen_jax.task import View
+from expertgen_jax.tasks import registry
+from expertgen_jax.vision import camera
 
 PICTURES = (32, 64)
 """Height and width of pictures to measure (pixels)."""
@@ -64,7 +69,7 @@ def main(args: Throughput) -> None:
 def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     """Times every part and loop for one back end and batch size; rates are a second, ratios of times."""
     config = SteerConfig(worlds=worlds, block_iterations=args.iterations)
-    env = rollout.make_env(tasks.load(args.task), backend, worlds)
+    env = rollout.make_env(registry.load(args.task), backend, worlds)
     prior = diffusion.untrained(diffusion.DiffusionConfig(), rollout.sizes(env)[0], env.task.action_size)
     steering = Steering(env, prior, config)
     state = jax.jit(lambda s: steering.block(s)[0])(jax.jit(steering.init)(jax.random.key(0)))

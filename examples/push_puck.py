@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from expertgen_jax import scenes
-from expertgen_jax.control import action_towards, move_target
+from expertgen_jax.sim.control import action_towards, move_target
 from expertgen_jax.task import Script, Start
 
 control_dt = 0.05  # s between two actions

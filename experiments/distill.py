@@ -8,7 +8,8 @@ The same command goes on where an interrupted one stopped.
 import dataclasses
 from pathlib import Path
 
-from expertgen_jax import command, distillation, pipeline, report
+from expertgen_jax.cli import command
+from expertgen_jax.runs import distillation, pipeline, report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,10 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from expertgen_jax import command, distillation, physics, pipeline, report, runlog
-from expertgen_jax.tasks.randomization import Name
+from expertgen_jax.cli import command
+from expertgen_jax.runs import distillation, pipeline, report, runlog
+from expertgen_jax.sim import physics
+from expertgen_jax.task import Level
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Evaluate:
     """Which of the run's policies."""
     student: str = "depth"
     """Which of its students, by name."""
-    visual: Name = "off"
+    visual: Level = "off"
     """Visual randomisation of what the student sees."""
     episodes: int = 1024
     """Fresh episodes; the first n of a fixed series."""

@@ -8,7 +8,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from expertgen_jax import command, distillation, export, pipeline
+from expertgen_jax.cli import command
+from expertgen_jax.runs import distillation, export, pipeline
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ import dataclasses
 
 from steer import Steer
 
-from expertgen_jax import command, pipeline, report
+from expertgen_jax.cli import command
+from expertgen_jax.runs import pipeline, report
 
 
 @dataclasses.dataclass(frozen=True)

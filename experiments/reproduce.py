@@ -22,12 +22,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from expertgen_jax import command, distillation, physics, pipeline, report
-from expertgen_jax import settings as settings_lib
-from expertgen_jax.runlog import provenance, write_json
-from expertgen_jax.tasks import FAMILIES
-from expertgen_jax.tasks.assembly import SHAPES
-from expertgen_jax.tasks.randomization import Name
+from expertgen_jax.cli import command
+from expertgen_jax.runs import distillation, pipeline, report
+from expertgen_jax.runs import settings as settings_lib
+from expertgen_jax.runs.runlog import provenance, write_json
+from expertgen_jax.sim import physics
+from expertgen_jax.task import Level
+from expertgen_jax.tasks.assembly.shapes import SHAPES
+from expertgen_jax.tasks.registry import FAMILIES
 
 TASKS = {
     "peg": ("peg",),
@@ -178,7 +180,7 @@ def distil(task: str, seed: int, run_dir: Path, names: tuple[str, ...]) -> Itera
         settings = settings_lib.with_preset(distillation.Settings(seed=seed), changes)
         student_run = distillation.open_student(pipeline.reopen_phases(run_dir), settings, name)
         student_run.student()
-        randomizations: list[Name] = ["default"] if changes else ["off", "default"]
+        randomizations: list[Level] = ["default"] if changes else ["off", "default"]
         evaluations: dict[str, Any] = {visual: student_run.evaluation(visual) for visual in randomizations}
         print(f"{task}\n{report.results_table(list(evaluations.values()))}\n", flush=True)
         yield {

@@ -7,8 +7,9 @@ The same command goes on where an interrupted one stopped. `--task tabletop` sta
 
 import dataclasses
 
-from expertgen_jax import command, pipeline, report
-from expertgen_jax import settings as settings_lib
+from expertgen_jax.cli import command
+from expertgen_jax.runs import pipeline, report
+from expertgen_jax.runs import settings as settings_lib
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ import mujoco
 
 Context = Any
 """A pytree of arrays that stays constant during an episode (calibration errors, goals, ...)."""
+
+Level = Literal["off", "default", "strong"]
+"""How much is randomised, of physics or of what cameras see."""
 
 
 class Start(NamedTuple):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expertgen_jax import tasks
 from expertgen_jax.errors import UserError
 from expertgen_jax.task import Box, Script, Start, View
+from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.check import check_task
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "push_puck.py"
@@ -17,7 +17,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "push_puck.py"
 
 @pytest.fixture(scope="module")
 def task():
-    return tasks.load(str(EXAMPLE))
+    return registry.load(str(EXAMPLE))
 
 
 def raising(*_):
@@ -58,7 +58,7 @@ def test_the_function_and_the_mistake_are_named(task, change, said):
 
 
 def test_cameras_do_not_follow_what_only_they_may_tell():
-    peg = tasks.load("peg")
+    peg = registry.load("peg")
     told = dataclasses.replace(peg, cameras={"above": View((0, 0, 1), (0, 0, 0), body="socket")})
     with pytest.raises(UserError, match=r"cameras\['above'\] moves with 'socket'"):
         check_task(told)
@@ -74,4 +74,4 @@ def test_a_branch_on_an_array_is_found(task):
 
 @pytest.mark.parametrize("name", ["peg", "block_on_rail", "assembly"])
 def test_tasks_of_the_package_keep_the_contract(name):
-    check_task(tasks.load(name, "default"))
+    check_task(registry.load(name, "default"))

@@ -2,13 +2,7 @@
 
 from expertgen_jax.scenes.base import empty_scene
 from expertgen_jax.scenes.bowl import BOWL_RADIUS, BOWL_RIM, add_bowl
-from expertgen_jax.scenes.furniture import (
-    DRAWER_FLOOR,
-    DRAWER_INSIDE,
-    HANDLE,
-    add_cabinet,
-    add_mark,
-)
+from expertgen_jax.scenes.furniture import DRAWER_FLOOR, DRAWER_INSIDE, HANDLE, add_cabinet, add_mark
 from expertgen_jax.scenes.gears import add_gears
 from expertgen_jax.scenes.gripper import OPENING, add_gripper
 from expertgen_jax.scenes.hand import HAND_JOINTS, add_force_torque_sensor, add_hand

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from expertgen_jax import camera, physics, rollout
 from expertgen_jax.errors import UserError
+from expertgen_jax.sim import physics, rollout
 from expertgen_jax.task import Script, Start, Task
+from expertgen_jax.vision import camera
 
 
 def check_task(task: Task) -> None:

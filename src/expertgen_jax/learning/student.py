@@ -1,0 +1,265 @@
+"""Students: policies that see only what a robot sees, cameras and proprioception.
+
+A student perceives at every decision, remembers the last few percepts, and predicts an action chunk from them. Delays
+of a task's randomisation act on observations, not on what students perceive; pictures come late as `visual` says.
+
+Pictures are encoded by patches and matrix products (4 x 4 pixels, then 2 x 2 patches, then all): it does what small
+convolutions do, whose gradient takes XLA a hundred times longer on a CPU. Point clouds are encoded as in PointNet (Qi
+et al. 2017): each point alone, then the maximum over all.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from expertgen_jax import task as task_lib
+from expertgen_jax.errors import UserError
+from expertgen_jax.learning import diffusion
+from expertgen_jax.learning.diffusion import Denoiser, DiffusionConfig
+from expertgen_jax.sim import rollout
+from expertgen_jax.sim.rollout import Env, Policy, World
+from expertgen_jax.vision import appearance, camera
+from expertgen_jax.vision.appearance import Appearance, VisualRandomization
+
+FARTHEST = 1.0
+"""What is farther (m) looks as far as this."""
+DENOISING = DiffusionConfig()
+"""Timesteps of a head that denoises."""
+
+Modality = Literal["depth", "rgb", "points", "state", "blank"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentConfig:
+    """What a student sees, and its network."""
+
+    modality: Modality = "depth"
+    """Pictures of depth or colour, a point cloud, what the expert sees (state), or nothing but proprioception (blank):
+    the control, which shows whether a task gives its answer away."""
+    image_size: int = 32
+    """Height and width of the pictures, a multiple of 8 (pixels)."""
+    points: int = 128
+    """Points of the cloud."""
+    history: int = 1
+    """Percepts that it acts on: the newest, and those of the decisions before."""
+    head: Literal["regression", "diffusion"] = "regression"
+    """How it predicts an action chunk: its mean, or by denoising, as the prior does."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Layers after the encoders."""
+
+
+class Percept(NamedTuple):
+    """What is perceived at a decision.
+
+    Attributes:
+      felt: `[n]`, proprioception; the observation for a student of the state.
+      seen: `[views, size, size, channels]`; or points `[points, 3]` in the frame of the task's workspace; or `[0]`.
+    """
+
+    felt: jax.Array
+    seen: jax.Array
+
+
+class Memory(NamedTuple):
+    """A student's memory of an episode: its appearance, and percepts `[history, ...]`, the newest first."""
+
+    look: Appearance
+    percepts: Percept
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Eyes:
+    """How a student perceives worlds.
+
+    Attributes:
+      env: the task on a back end.
+      config: what is perceived.
+      ranges: visual randomisation.
+    """
+
+    env: Env
+    config: StudentConfig
+    ranges: VisualRandomization
+
+    def __post_init__(self) -> None:
+        task, modality = self.env.task, self.config.modality
+        if modality != "state" and task.feel is None:
+            raise UserError(f"--student.modality {modality}: task '{task.name}' defines no proprioception")
+        if modality in ("depth", "rgb", "points") and not task.cameras:
+            raise UserError(f"--student.modality {modality}: task '{task.name}' has no cameras")
+        if modality == "points" and task.workspace is None:
+            raise UserError(f"--student.modality points: task '{task.name}' has no workspace")
+        if self.config.image_size % 8:
+            raise UserError(f"--student.image-size {self.config.image_size} must be a multiple of 8")
+
+    def init(self, key: jax.Array) -> Memory:
+        """A memory of nothing, and what the episode will look like."""
+        look = appearance.draw(self.ranges, self.env.task, self.env.model.mj, key)
+        percept = jax.eval_shape(lambda k: self._percept(look, rollout.reset(self.env, k), k), key)
+        return Memory(look, jax.tree.map(lambda x: jnp.zeros((self.config.history, *x.shape)), percept))
+
+    def perceive(self, memory: Memory, world: World, key: jax.Array) -> Memory:
+        """The memory with what is perceived now; the first percept of an episode fills it."""
+        percept_key, late_key = jax.random.split(key)
+        now, before = self._percept(memory.look, world, percept_key), memory.percepts
+        if self.ranges.stale:
+            late = jax.random.bernoulli(late_key, self.ranges.stale) & (world.steps > 0)
+            now = now._replace(seen=jnp.where(late, before.seen[0], now.seen))
+
+        def remember(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(world.steps == 0, new, jnp.concatenate([new[None], old[:-1]]))
+
+        return memory._replace(percepts=jax.tree.map(remember, now, before))
+
+    def _percept(self, look: Appearance, world: World, key: jax.Array) -> Percept:
+        config, task, mj = self.config, self.env.task, self.env.model.mj
+        if config.modality == "state":
+            return Percept(world.obs, jnp.zeros(0))
+        felt = task_lib.feel(task, world.data)
+        if config.modality == "blank":
+            return Percept(felt, jnp.zeros(0))
+        look_key, cloud_key = jax.random.split(key)
+        image = appearance.see(self.ranges, task, mj, world, look, config.image_size, look_key)
+        if config.modality == "rgb":
+            return Percept(felt, image.rgb)
+        if config.modality == "depth":
+            return Percept(felt, jnp.minimum(image.depth, FARTHEST)[..., None])
+        assert task.workspace is not None
+        box, (pos, mat) = task.workspace, camera.frame(mj, world.data, task.workspace.body)
+        cloud = camera.point_cloud(
+            (image.points - pos) @ mat, jnp.array(box.low), jnp.array(box.high), config.points, cloud_key
+        )
+        return Percept(felt, cloud)
+
+
+class Network(nn.Module):
+    """Percepts `[history, ...]`, normalised, to an action chunk `[size]`, or, given a noisy chunk, to its velocity."""
+
+    config: StudentConfig
+    size: int
+
+    @nn.compact
+    def __call__(self, percepts: Percept, noisy: jax.Array | None = None, time: jax.Array | None = None) -> jax.Array:
+        features = [percepts.felt.ravel()]
+        for seen in percepts.seen:
+            if self.config.modality == "points":
+                features.append(PointEncoder()(seen))
+            elif seen.size:
+                features += [PictureEncoder()(view) for view in seen]
+        x = jnp.concatenate(features)
+        for width in self.config.hidden:
+            x = nn.silu(nn.LayerNorm()(nn.Dense(width)(x)))
+        if noisy is None or time is None:
+            return nn.Dense(self.size)(x)
+        width = self.config.hidden[-1]
+        return Denoiser(width, blocks=2)(noisy, x, time)
+
+
+class PictureEncoder(nn.Module):
+    """A picture `[height, width, channels]` to `[128]` features."""
+
+    @nn.compact
+    def __call__(self, picture: jax.Array) -> jax.Array:
+        for patch, width in ((4, 32), (2, 64)):
+            height, wide, channels = picture.shape
+            tiles = picture.reshape(height // patch, patch, wide // patch, patch, channels).swapaxes(1, 2)
+            picture = nn.silu(nn.Dense(width)(tiles.reshape(height // patch, wide // patch, -1)))
+        return nn.silu(nn.Dense(128)(picture.ravel()))
+
+
+class PointEncoder(nn.Module):
+    """A point cloud `[points, 3]` to `[128]` features."""
+
+    @nn.compact
+    def __call__(self, points: jax.Array) -> jax.Array:
+        for width in (64, 128):
+            points = nn.silu(nn.Dense(width)(points))
+        return points.max(axis=0)
+
+
+class Student(struct.PyTreeNode):
+    """A student's weights and the normalisation of its percepts: a pytree of arrays with its configuration.
+
+    Attributes:
+      params: the network's.
+      mean: of percepts, of shapes that broadcast to one; std: likewise.
+      config: what it sees, and its network.
+      chunk_shape: of what it predicts, `(chunk, action_size)`.
+    """
+
+    params: Any
+    mean: Percept
+    std: Percept
+    config: StudentConfig = struct.field(pytree_node=False)
+    chunk_shape: tuple[int, int] = struct.field(pytree_node=False)
+
+
+def untrained(config: StudentConfig, percepts: Percept, chunk_shape: tuple[int, int], key: jax.Array) -> Student:
+    """A student with fresh weights for percepts of the given shapes, `[history, ...]`, not normalised yet."""
+    size = math.prod(chunk_shape)
+    blank = jax.tree.map(jnp.zeros_like, percepts)
+    noise = (jnp.zeros(size), jnp.float32(1.0)) if config.head == "diffusion" else ()
+    params = Network(config, size).init(key, blank, *noise)
+    mean, std = statistics(jax.tree.map(lambda x: x[None], blank))
+    return Student(params, mean, std, config, chunk_shape)
+
+
+def statistics(percepts: Percept) -> tuple[Percept, Percept]:
+    """Mean and standard deviation of percepts `[n, history, ...]`: of each number felt, and of what is seen of each
+    channel of each view."""
+
+    def over(axes: tuple[int, ...], x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mean, std = x.mean(axes, keepdims=True)[0, 0], x.std(axes, keepdims=True)[0, 0]
+        return mean, jnp.maximum(std, 1e-4)
+
+    felt = over((0, 1), percepts.felt)
+    pictures, cloud, blank = 6, 4, 3  # axes
+    seen = over({pictures: (0, 1, 3, 4), cloud: (0, 1, 2), blank: (0, 1)}[percepts.seen.ndim], percepts.seen)
+    return Percept(felt[0], seen[0]), Percept(felt[1], seen[1])
+
+
+def act(student: Student, percepts: Percept, key: jax.Array) -> jax.Array:
+    """The action chunk `[chunk, action_size]` in [-1, 1] on `percepts: [history, ...]`; unbatched."""
+    predict, seen = _predictor(student), _normalized(student, percepts)
+    if student.config.head == "regression":
+        unit = predict(seen)
+    else:
+        noise = jax.random.normal(key, (math.prod(student.chunk_shape),))
+        unit = diffusion.generate(lambda x, time: predict(seen, x, time), noise, DENOISING)
+    return jnp.clip(unit, -1.0, 1.0).reshape(student.chunk_shape)
+
+
+def loss(student: Student, percepts: Percept, chunks: jax.Array, key: jax.Array) -> jax.Array:
+    """Mean squared error on a batch: percepts `[n, history, ...]`, chunks `[n, chunk, action_size]`."""
+    predict, seen = jax.vmap(_predictor(student)), jax.vmap(lambda p: _normalized(student, p))(percepts)
+    targets = chunks.reshape(len(chunks), -1)
+    if student.config.head == "regression":
+        return jnp.square(predict(seen) - targets).mean()
+    return diffusion.denoising_loss(lambda x, time: predict(seen, x, time), targets, DENOISING, *jax.random.split(key))
+
+
+def _predictor(student: Student) -> Callable[..., Any]:
+    """The network with its weights."""
+    network = Network(student.config, math.prod(student.chunk_shape))
+    return lambda *inputs: network.apply(student.params, *inputs)
+
+
+def _normalized(student: Student, percepts: Percept) -> Percept:
+    return jax.tree.map(lambda x, m, s: jnp.clip((x - m) / s, -5.0, 5.0), percepts, student.mean, student.std)
+
+
+def policy(eyes: Eyes, chunk: int) -> Policy:
+    """A student as a policy; its parameters are the `Student`."""
+
+    def decide(student: Student, memory: Memory, world: World, key: jax.Array) -> tuple[Memory, jax.Array]:
+        perceive_key, act_key = jax.random.split(key)
+        memory = eyes.perceive(memory, world, perceive_key)
+        return memory, act(student, memory.percepts, act_key)
+
+    return Policy(chunk, eyes.init, decide)

@@ -1,0 +1,207 @@
+"""What a run shows at its end: learning curves as a picture, results as a plain-text table."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+
+from expertgen_jax.files import atomic
+from expertgen_jax.sim.evaluation import QUANTILES
+
+Row = Mapping[str, Any]
+
+_EXPERT, _TRAIN, _GREY = "#1f6fb4", "#e07b2c", "#5f6b76"
+_REFERENCE_COLOURS = ("#8a939c", "#3a9a5b", "#b0568f", "#b39b2a")
+
+
+def curves(rows: Sequence[Row], path: str | os.PathLike[str], *, references: Mapping[str, float]) -> None:
+    """Draws the learning curves of a run as a PNG; the file appears whole or not at all.
+
+    Large: success against episodes, evaluated (with its confidence band) and in training. Small: the prior's loss, the
+    learner's losses, mean Q beside the training return (= success), the share of saturated noise. What has no rows is
+    left out.
+
+    Args:
+      rows: of `metrics.jsonl`, in order. Rows of phase `pretrain` have `step, loss`, rows of phase `steer` `episodes`
+        and any of `success, success_low, success_high, train_success, q_mean, critic_loss, noise_saturation`.
+      path: of the PNG.
+      references: name to success in [0, 1], drawn as dashed lines (`demo_success`, `prior_success`).
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    figure = Figure(figsize=(12, 5.4), layout="constrained")
+    grid = figure.add_gridspec(2, 4)
+    success = figure.add_subplot(grid[:, :2])
+    prior, losses, value, saturation = (figure.add_subplot(grid[i // 2, 2 + i % 2]) for i in range(4))
+
+    _success(success, rows, references)
+    _lines(prior, rows, "pretrain", "step", {"loss": ("loss", _EXPERT)})
+    prior.set(title="Prior: behaviour cloning", yscale="log" if prior.lines else "linear")
+    learner = {"critic_loss": ("critic", _EXPERT)}
+    _lines(losses, rows, "steer", "episodes", learner)
+    losses.set(title="Losses")
+    _lines(value, rows, "steer", "episodes", {"q_mean": ("Q", _EXPERT), "train_success": ("return", _TRAIN)})
+    value.set(title="Mean Q and training return")
+    _lines(saturation, rows, "steer", "episodes", {"noise_saturation": ("saturated", _EXPERT)})
+    saturation.set(title="Noise at its bound", ylim=(0, 1))
+    saturation.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+    for axes in figure.axes:
+        axes.set_visible(bool(axes.lines))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.title.set_fontsize(13 if axes is success else 10)
+        axes.tick_params(labelsize=10 if axes is success else 8, color=_GREY, labelcolor=_GREY)
+    with atomic(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
+def _success(axes: Axes, rows: Sequence[Row], references: Mapping[str, float]) -> None:
+    x, y = _series(rows, "steer", "episodes", "train_success")
+    if x:
+        axes.plot(x, y, color=_TRAIN, linewidth=1, alpha=0.7, label="training")
+    x, low, high = _series(rows, "steer", "episodes", "success_low", "success_high")
+    axes.fill_between(x, low, high, color=_EXPERT, alpha=0.18, linewidth=0)
+    x, y = _series(rows, "steer", "episodes", "success")
+    if x:
+        axes.plot(x, y, "o-", color=_EXPERT, linewidth=2.2, markersize=4, label="evaluated, 95 % interval")
+    for i, (name, level) in enumerate(references.items()):
+        label = f"{name.removesuffix('_success')}, {100 * level:.1f} %"
+        axes.axhline(level, color=_REFERENCE_COLOURS[i % 4], linestyle="--", linewidth=1.3, label=label)
+    axes.set(title="Success", xlabel="training episodes", ylim=(-0.02, 1.02))
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if axes.lines:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=4, frameon=False, fontsize=9)
+
+
+def _lines(axes: Axes, rows: Sequence[Row], phase: str, x_key: str, lines: Mapping[str, tuple[str, str]]) -> None:
+    """Plots each key of `lines` that occurs, as `{key: (label, colour)}`, over `x_key`."""
+    for key, (label, colour) in lines.items():
+        x, y = _series(rows, phase, x_key, key)
+        if x:
+            axes.plot(x, y, color=colour, linewidth=1.4, label=label)
+    if len(axes.lines) > 1:
+        axes.legend(loc="best", frameon=False, fontsize=8)
+    axes.set_xlabel(x_key, fontsize=8, color=_GREY)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _series(rows: Sequence[Row], phase: str, *keys: str) -> list[list[float]]:
+    """One list of values a key, of the rows of a phase that have them all."""
+    chosen = [row for row in rows if row.get("phase") == phase and all(row.get(key) is not None for key in keys)]
+    return [[float(row[key]) for row in chosen] for key in keys]
+
+
+def bars(groups: Mapping[str, Mapping[str, tuple[float, float, float]]], path: str | os.PathLike[str]) -> None:
+    """Draws success a task, one bar a policy, as a PNG; the file appears whole or not at all.
+
+    Args:
+      groups: `{task: {policy: (success, low, high)}}` in [0, 1], with the bounds of an interval.
+      path: of the PNG.
+    """
+    policies = list(dict.fromkeys(policy for group in groups.values() for policy in group))
+    figure = Figure(figsize=(max(6.0, 1.1 * len(groups)), 4.2), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(policies)
+    colours = (*_REFERENCE_COLOURS[:2], _EXPERT, _TRAIN)
+    for i, policy in enumerate(policies):
+        found = [(x, group[policy]) for x, group in enumerate(groups.values()) if policy in group]
+        success = [value for _, (value, _, _) in found]
+        errors = [[v - low for _, (v, low, _) in found], [high - v for _, (v, _, high) in found]]
+        places = [x + (i - (len(policies) - 1) / 2) * width for x, _ in found]
+        axes.bar(places, success, width, yerr=errors, label=policy, color=colours[i % 4], error_kw={"linewidth": 0.8})
+    axes.set_xticks(range(len(groups)), list(groups), rotation=30, ha="right")
+    axes.set(ylabel="success", ylim=(0, 1.02))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=len(policies), frameon=False)
+    with atomic(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
+def budgets(curves: Mapping[str, Mapping[str, Sequence[tuple[float, ...]]]], path: str | os.PathLike[str]) -> None:
+    """Draws success against labelled decisions, one panel a task, as a PNG; the file appears whole or not at all.
+
+    Args:
+      curves: `{task: {method: [(labels, success, low, high), ...]}}`, success in [0, 1] with the bounds of an interval.
+      path: of the PNG.
+    """
+    figure = Figure(figsize=(5.2 * len(curves), 3.8), layout="constrained")
+    for i, (task, methods) in enumerate(curves.items()):
+        axes = figure.add_subplot(1, len(curves), i + 1)
+        for (method, points), colour in zip(methods.items(), (_EXPERT, _TRAIN), strict=False):
+            labels, success, low, high = zip(*sorted(points), strict=True)
+            axes.fill_between(labels, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(labels, success, "o-", color=colour, linewidth=2, markersize=4, label=method)
+        axes.set(title=task, xlabel="decisions labelled by the expert", xscale="log", ylim=(0, 1.02))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.legend(loc="lower right", frameon=False)
+    with atomic(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """An aligned plain-text table: the first column to the left, the others to the right, a rule below the head.
+
+    Args:
+      rows: column to cell. Columns stand in the order in which they first occur; a missing cell stays empty.
+
+    Returns:
+      The lines, without a newline at the end; "" for no rows.
+    """
+    if not rows:
+        return ""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [columns, *([row.get(column, "") for column in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def results_table(evaluations: Sequence[dict[str, Any]]) -> str:
+    """Success of evaluated policies as text, strict and lenient, each with its 95 % interval."""
+
+    def percent(figures: dict[str, Any], name: str, interval: str) -> str:
+        if figures[name] is None:
+            return "-"
+        low, high = figures[interval]
+        return f"{figures[name]:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+    return table(
+        [
+            {
+                "policy": figures["policy"],
+                "physics": figures["physics"],
+                "strict success [95 %]": percent(figures, "success", "ci95"),
+                "lenient success [95 %]": percent(figures, "success_lenient", "ci95_lenient"),
+                "episodes": str(figures["episodes"]),
+                "median steps": "-" if figures["median_steps"] is None else f"{figures['median_steps']:.0f}",
+            }
+            for figures in evaluations
+        ]
+    )
+
+
+def pose_table(figures: dict[str, Any]) -> str:
+    """Quantiles of the final poses of the successes as text (SI units)."""
+    return table(
+        [
+            {"at success": name} | {f"{q:.0%}": f"{v:.5f}" for q, v in zip(QUANTILES, values, strict=True)}
+            for name, values in figures["final_pose"].items()
+        ]
+    )

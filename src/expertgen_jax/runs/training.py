@@ -1,0 +1,200 @@
+"""Steering and distillation on the host's side: programs on the device, between them evaluation and checkpoints."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from expertgen_jax.learning import steering, student
+from expertgen_jax.learning.dagger import Dagger, DaggerState
+from expertgen_jax.learning.steering import Expert, Steering, SteerState
+from expertgen_jax.learning.student import Student
+from expertgen_jax.runs import checkpoint
+from expertgen_jax.runs.runlog import Progress, Run
+from expertgen_jax.sim import evaluation, rollout
+from expertgen_jax.sim.evaluation import SELECTION_SEED
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Best(struct.PyTreeNode):
+    """The best policy so far and its success on the selection episodes (-1 before there is one)."""
+
+    policy: Any
+    success: jax.Array
+
+
+def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> Expert:
+    """Steers side by side from each of `keys: [seeds]` until every seed has had `config.episodes` episodes.
+
+    Goes on from the last checkpoint in the run directory. Random numbers are part of the saved state, so that an
+    interrupted training repeats the figures of an undisturbed one bit by bit (same machine, same back end).
+
+    Returns:
+      The expert, of all seeds and times, that did best on the selection episodes; of equals the latest.
+    """
+    config = learner.config
+    series = checkpoint.Series(run.checkpoints / "training")
+    clock = _Clock()
+
+    def init(learner: Steering) -> tuple[SteerState, Best]:
+        states = jax.vmap(learner.init)(keys)
+        return states, Best(jax.tree.map(lambda x: x[0], jax.vmap(learner.expert)(states)), jnp.float32(-1.0))
+
+    restored, last = _restored(run, series, jax.eval_shape(init, learner), "steer", "iteration")
+    states, best = jax.jit(init)(learner) if restored is None else restored
+    earlier = {name: last.get(name, 0.0) for name in ("wall_s", "compile_s")}
+
+    @clock.compiled(donate_argnums=1)
+    def steer(learner: Steering, states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+        return jax.vmap(learner.block)(states)
+
+    @clock.compiled()
+    def select(learner: Steering, experts: Expert, best: Best) -> tuple[Best, jax.Array]:
+        policy, key = steering.expert_policy(learner.prior.config.chunk, config), jax.random.key(SELECTION_SEED)
+
+        def play(expert: Expert) -> jax.Array:
+            params = (learner.prior, expert)
+            return rollout.run(learner.env, policy, params, key, config.eval_episodes).success.mean()
+
+        success = jax.vmap(play)(experts)
+        challenger = Best(jax.tree.map(lambda x: x[success.argmax()], experts), success.max())
+        return _better(challenger, best), success
+
+    while (episodes := int(states.episodes.min())) < config.episodes:
+        began, steps = clock.elapsed(), _total(states.env_steps)
+        states, figures = steer(learner, states)
+        row = _row(states, jax.device_get(figures))
+        rate = (row["env_steps"] - steps) / (clock.elapsed() - began)
+        due = row["episodes"] // config.eval_period > episodes // config.eval_period
+        if due or row["episodes"] >= config.episodes:
+            best, success = select(learner, jax.vmap(learner.expert)(states), best)
+            row |= _evaluated(success.max(), config.eval_episodes)
+            row["success_of_seeds"] = [float(s) for s in success]
+        row |= {"compile_s": earlier["compile_s"] + clock.compile_s, "wall_s": earlier["wall_s"] + clock.elapsed()}
+        run.log(row, step=row["env_steps"])
+        if "success" in row:
+            series.save(row["iteration"], (states, best))
+        text = f"{row['episodes']} episodes, training success {row['train_success']:.1%}, "
+        text += f"best {float(best.success):.1%}, " if best.success >= 0 else ""
+        progress("steer", min(1.0, row["episodes"] / config.episodes), f"{text}{rate:,.0f} steps/s")
+    return best.policy
+
+
+def distil(run: Run, learner: Dagger, key: jax.Array, progress: Progress) -> Student:
+    """Plays, labels and learns for `config.rounds` rounds; goes on from the last checkpoint in the run directory.
+
+    Returns:
+      The student, of all rounds that were evaluated, that did best on the selection episodes; of equals the latest.
+    """
+    config = learner.config
+    series = checkpoint.Series(run.checkpoints / "training")
+    clock = _Clock()
+
+    def init(learner: Dagger) -> tuple[DaggerState, Best]:
+        state = learner.init(key)
+        return state, Best(state.student, jnp.float32(-1.0))
+
+    restored, last = _restored(run, series, jax.eval_shape(init, learner), "distil", "round")
+    state, best = jax.jit(init)(learner) if restored is None else restored
+    earlier = last.get("wall_s", 0.0)
+
+    @clock.compiled(donate_argnums=1)
+    def play_round(learner: Dagger, state: DaggerState) -> tuple[DaggerState, dict[str, jax.Array]]:
+        return learner.round(state)
+
+    @clock.compiled()
+    def select(learner: Dagger, challenger: Student, best: Best) -> tuple[Best, jax.Array]:
+        policy, key = student.policy(learner.eyes, learner.expert.chunk), jax.random.key(SELECTION_SEED)
+        success = rollout.run(learner.env, policy, challenger, key, config.eval_episodes).success.mean()
+        return _better(Best(challenger, success), best), success
+
+    while (played := int(state.round)) < config.rounds:
+        state, figures = play_round(learner, state)
+        row: dict[str, Any] = {"phase": "distil", "round": played + 1}
+        row |= {"labelled": int(state.labels.labelled), "kept": int(state.labels.count)}
+        row |= {name: float(x) for name, x in figures.items()}
+        due = (played + 1) % config.eval_period == 0 or played + 1 == config.rounds
+        if due:
+            best, success = select(learner, state.student, best)
+            row |= _evaluated(success, config.eval_episodes)
+        row |= {"wall_s": earlier + clock.elapsed() + clock.compile_s}
+        run.log(row, step=row["labelled"])
+        if due:
+            series.save(played + 1, (state, best))
+        text = f"{row['labelled']} decisions labelled, loss {row['loss']:.4f}"
+        text += f", best {float(best.success):.1%}" if best.success >= 0 else ""
+        progress("distil", row["round"] / config.rounds, text)
+    return best.policy
+
+
+def _better(challenger: Best, best: Best) -> Best:
+    """Of the two the better; of equals the challenger."""
+    return jax.tree.map(lambda new, old: jnp.where(challenger.success >= best.success, new, old), challenger, best)
+
+
+def _restored(run: Run, series: checkpoint.Series, like: Any, phase: str, counter: str) -> tuple[Any, dict[str, Any]]:
+    """The newest state of a phase (None if there is none) and its last row; later rows are dropped."""
+    restored = series.restore(like)
+    done = 0 if restored is None else restored[0]
+    run.keep_rows(lambda row: row["phase"] != phase or row[counter] <= done)
+    rows = [row for row in run.rows() if row["phase"] == phase]
+    return None if restored is None else restored[1], rows[-1] if rows else {}
+
+
+def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:
+    """A row of `metrics.jsonl`: sums and means over all seeds; `episodes` is that of the slowest seed."""
+    finished, succeeded = figures.pop("finished").sum(), figures.pop("succeeded").sum()
+    return {
+        "phase": "steer",
+        "iteration": int(states.iteration[0]),
+        "env_steps": _total(states.env_steps),
+        "episodes": int(states.episodes.min()),
+        "train_episodes": _total(states.episodes),
+        "diverged": _total(states.diverged),
+        "train_success": float(succeeded / max(finished, 1)),
+        **{name: float(values.mean()) for name, values in figures.items()},
+    }
+
+
+def _total(counts: jax.Array) -> int:
+    return int(np.asarray(counts).sum(dtype=np.int64))
+
+
+def _evaluated(success: jax.Array, episodes: int) -> dict[str, float]:
+    """Success on the selection episodes with its interval."""
+    low, high = evaluation.wilson(round(float(success) * episodes), episodes)
+    return {"success": float(success), "success_low": low, "success_high": high}
+
+
+class _Clock:
+    """Time spent, with compilation apart."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.compile_s = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds since the start without those spent compiling."""
+        return time.monotonic() - self.start - self.compile_s
+
+    def compiled(self, **jit_options: Any) -> Callable[[F], F]:
+        """`jax.jit` for arguments of one shape, compiled at the first call."""
+
+        def decorate(function: F) -> F:
+            executables: list[Any] = []
+
+            def call(*args: Any) -> Any:
+                if not executables:
+                    began = time.monotonic()
+                    executables.append(jax.jit(function, **jit_options).lower(*args).compile())
+                    self.compile_s += time.monotonic() - began
+                return executables[0](*args)
+
+            return cast(F, call)
+
+        return decorate

@@ -1,0 +1,1 @@
+"""MuJoCo inside jitted programs: back ends, control, episodes, and how well a policy does in them."""

@@ -1,0 +1,86 @@
+"""Evaluation on episodes that nothing is trained on: success with its interval, and how the episodes ended."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from expertgen_jax.sim import rollout
+from expertgen_jax.sim.rollout import Env, Policy, World
+
+EVALUATION_SEED = 20260315
+"""Reported figures come from these episodes."""
+SELECTION_SEED = 250522642
+"""The best expert of a run is chosen on these."""
+
+SIDE_BY_SIDE = 1024
+"""Episodes at a time, to bound the memory."""
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def evaluate(env: Env, policy: Policy, params: Any, episodes: int) -> dict[str, Any]:
+    """Plays the evaluation episodes to their ends.
+
+    Returns:
+      `physics` (the back end), and the figures of `summarize`.
+    """
+    key = jax.random.key(EVALUATION_SEED)
+    parts = [
+        jax.device_get(rollout.run(env, policy, params, key, min(SIDE_BY_SIDE, episodes - first), first))
+        for first in range(0, episodes, SIDE_BY_SIDE)
+    ]
+    worlds = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    return {"physics": env.model.backend, **summarize(env, worlds)}
+
+
+def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson score interval of a success rate (95 % by default)."""
+    if episodes == 0:
+        return 0.0, 1.0
+    rate, spread = successes / episodes, z * z / episodes
+    centre = (rate + spread / 2) / (1 + spread)
+    half = math.sqrt(rate * (1 - rate) * spread + spread * spread / 4) / (1 + spread)
+    return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))  # rounding puts them past the rate
+
+
+def summarize(env: Env, worlds: World) -> dict[str, Any]:
+    """The figures of finished episodes `worlds: [n]`, as plain numbers.
+
+    Returns:
+      `success` and `success_lenient` (rates; None if the task has no lenient rule), their intervals `ci95` and
+      `ci95_lenient`, `episodes`, `variants` (the same five of each variant that occurred, by name), `diverged` (count),
+      `median_steps` of the successes, and `final_pose`: for each of the task's final pose figures its `QUANTILES` over
+      the successes (SI).
+    """
+    success, variant = np.asarray(worlds.success), np.asarray(worlds.variant)
+    lenient = np.asarray(worlds.lenient) | success if env.task.lenient else None
+    pose: Mapping[str, jax.Array] = {}
+    if env.task.final_pose is not None and success.any():
+        pose = jax.vmap(env.task.final_pose)(worlds.data, worlds.context)
+    return {
+        **_rates(success, lenient),
+        "variants": {
+            name: _rates(success[variant == i], None if lenient is None else lenient[variant == i])
+            for i, name in enumerate(env.task.variants)
+            if (variant == i).any()
+        },
+        "diverged": int(np.asarray(worlds.diverged).sum()),
+        "median_steps": float(np.median(np.asarray(worlds.steps)[success])) if success.any() else None,
+        "final_pose": {
+            name: [float(q) for q in np.quantile(np.asarray(values)[success], QUANTILES)]
+            for name, values in pose.items()
+        },
+    }
+
+
+def _rates(success: np.ndarray, lenient: np.ndarray | None) -> dict[str, Any]:
+    return {
+        "success": float(success.mean()),
+        "ci95": wilson(int(success.sum()), len(success)),
+        "success_lenient": None if lenient is None else float(lenient.mean()),
+        "ci95_lenient": None if lenient is None else wilson(int(lenient.sum()), len(success)),
+        "episodes": len(success),
+    }

@@ -1,0 +1,1 @@
+"""Insertions: a plug in the hand goes into or over a socket."""

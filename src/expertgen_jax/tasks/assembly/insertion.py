@@ -1,0 +1,227 @@
+"""The insertion family: a plug on the hand goes into, or over, a socket that is seen a little beside its true place."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from expertgen_jax.sim import control
+from expertgen_jax.task import Box, Disassembly, Start, Task, View
+from expertgen_jax.tasks.assembly import randomization as randomization_lib
+from expertgen_jax.tasks.assembly import scripts
+from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Fit, Starts, widened
+from expertgen_jax.tasks.assembly.randomization import Randomization
+
+LEAD, TURN_LEAD = 0.010, 0.12
+"""Largest distance of the target from the hand (m, rad): at most 8 N and 2.4 N m in contact."""
+NEAR = 0.004
+"""Range of the observation that resolves a clearance (m)."""
+FORCE, TORQUE = 10.0, 0.05
+"""Ranges of what is felt at the tip (N, N m)."""
+
+OBSERVATION = {
+    "tip_position": "m",  # plug tip relative to the observed bottom of the socket, world axes
+    "tip_near_hole": "m",  # the same sideways, clipped to 4 mm: normalised, a clearance is not lost in the approach
+    "hand_rotation": "rad",  # yaw relative to the observed socket, pitch, roll
+    "hand_velocity": "m/s, rad/s",
+    "target_lead": "m, rad",  # impedance target minus hand: the force it applies, over the stiffness
+}
+CONTACT_OBSERVATION = {
+    "contact_force": "N",  # at the plug's tip in the plug's own axes, clipped to 10
+    "contact_torque": "N m",  # about the tip, clipped to 0.05: it tells on which side the plug rests
+}
+PROPRIOCEPTION = {
+    "hand_pose": "m, rad",  # in the world
+    **{name: OBSERVATION[name] for name in ("hand_velocity", "target_lead")},
+    **CONTACT_OBSERVATION,
+}
+SHAPE_OBSERVATION = {
+    "socket_yaw": "rad",  # as observed
+    "shape": "1, mm",  # what kind of joint it is, and its sizes
+}
+
+
+def insertion(
+    name: str,
+    scene: Callable[[], mujoco.MjSpec],
+    fits: list[Fit],
+    fields: Mapping[str, np.ndarray],
+    starts: Starts,
+    observation: Mapping[str, str],
+    per_play: Mapping[str, np.ndarray],
+    randomization: Randomization,
+    variants: tuple[str, ...] = (),
+    preset: Mapping[str, Any] | None = None,
+    lead: float = LEAD,
+) -> Task:
+    """An insertion task.
+
+    Args:
+      name: the task's.
+      scene: has the bodies `hand`, `plug` on it and `socket` (mocap), the site `tip` at the plug's origin, and for
+        `CONTACT_OBSERVATION` a force-torque sensor there.
+      fits: of each variant.
+      fields: model fields that turn the scene into each variant, `[variants, ...]`; see `physics.variants`.
+      starts: ranges.
+      observation: `OBSERVATION`, perhaps with `CONTACT_OBSERVATION` and `SHAPE_OBSERVATION`.
+      per_play: by how much each of `fields` grows where the play doubles.
+      randomization: what of the physics differs from episode to episode.
+      variants: names.
+      preset: see `Task.preset`.
+      lead: caps the force on the plug at so many metres times the hand's stiffness.
+    """
+    leads = np.array([lead] * 3 + [TURN_LEAD] * 3, np.float32)
+    mj = scene().compile()
+    tip_site, hand, plug = mj.site("tip").id, mj.body("hand").id, mj.body("plug").id
+    reach = float(mj.body("plug").pos[2])  # negative
+    sizes = {
+        "fit": jax.tree.map(lambda *rows: np.stack(rows).astype(np.float32), *fits),
+        "fields": dict(fields),
+        "per_play": dict(per_play) if randomization.play != Randomization.play else {},
+    }
+
+    def reset(key: jax.Array, sizes: Any, lateral: float = starts.lateral) -> Start:
+        variant_key, start_key, play_key, draw_key, delay_key = jax.random.split(key, 5)
+        variant = jax.random.randint(variant_key, (), 0, len(fits))
+        chosen = jax.tree.map(lambda x: x[variant], sizes)
+        fit, fields = chosen["fit"], chosen["fields"]
+        if chosen["per_play"]:
+            wider = jax.random.uniform(play_key, (), minval=randomization.play[0], maxval=randomization.play[1])
+            fit = widened(fit, wider)
+            fields = {name: x + (wider - 1) * chosen["per_play"][name] for name, x in fields.items()}
+        fields = randomization_lib.draw(randomization, mj, fields, draw_key)
+        draw = jax.random.uniform(start_key, (11,), minval=-1.0, maxval=1.0)
+        socket = jnp.append(starts.socket * draw[:2], 0.0)
+        yaw = starts.socket_yaw * (draw[9] + 1) / 2
+        above = jnp.append(lateral * draw[2:4], fit.lift + CLEARANCE_ABOVE - reach)
+        qpos = jnp.concatenate([socket + above, starts.angle * draw[4:7] + yaw * jnp.array([1.0, 0, 0])])
+        beside = randomization.seen_beside * jnp.array([starts.hole_error, starts.hole_error, starts.yaw_error])
+        beside *= draw[jnp.array([7, 8, 10])]
+        context = Context(fit, jnp.append(beside[:2], 0.0), beside[2])
+        turn = jnp.array([jnp.cos(yaw / 2), 0.0, 0.0, jnp.sin(yaw / 2)])
+        delays = jax.random.randint(delay_key, (2,), 0, randomization.max_delay + 1)
+        return Start(qpos, context, qpos, socket[None], turn[None], fields, variant, delays)
+
+    def assembled(key: jax.Array, sizes: Any) -> Start:
+        """Plugs stand in their sockets."""
+        start = reset(key, sizes)
+        assert start.mocap_pos is not None and start.mocap_quat is not None
+        bottom = jnp.append(start.mocap_pos[0, :2], -reach)
+        qpos = jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])])
+        return start._replace(qpos=qpos, ctrl=qpos)
+
+    def feel(data: Any) -> dict[str, jax.Array]:
+        return {
+            "hand_pose": data.qpos[:6],
+            "hand_velocity": data.qvel[:6],
+            "target_lead": data.ctrl[:6] - data.qpos[:6],
+            "contact_force": jnp.clip(data.sensordata[:3], -FORCE, FORCE),
+            "contact_torque": jnp.clip(data.sensordata[3:6], -TORQUE, TORQUE),
+        }
+
+    def observe(data: Any, context: Context) -> dict[str, jax.Array]:
+        seen_yaw = yaw_of(data.mocap_quat) + context.yaw_error
+        # The tip as the hand knows it: where the plug would be if it were held as it should be.
+        tip = data.xpos[hand] + reach * data.xmat[hand][:, 2] - data.mocap_pos[0] - context.hole_error
+        return {
+            "tip_position": tip,
+            "tip_near_hole": jnp.clip(tip[:2], -NEAR, NEAR),
+            "hand_rotation": data.qpos[3:6] - seen_yaw * jnp.array([1.0, 0, 0]),
+            **feel(data),
+            "socket_yaw": seen_yaw,
+            "shape": context.fit.shape,
+        }
+
+    def final_pose(data: Any, context: Context) -> dict[str, jax.Array]:
+        tip, xmat = data.site_xpos[tip_site] - data.mocap_pos[0], data.site_xmat[tip_site]
+        yaw = yaw_of(data.mocap_quat)
+        cos, sin = jnp.cos(yaw), jnp.sin(yaw)
+        turned = jnp.arctan2(xmat[1, 0], xmat[0, 0]) - yaw
+        return {
+            "lateral_error_x": jnp.abs(cos * tip[0] + sin * tip[1]),
+            "lateral_error_y": jnp.abs(cos * tip[1] - sin * tip[0]),
+            "height_above_bottom": tip[2],
+            "tilt": tilt(xmat),
+            "yaw": jnp.arctan2(jnp.sin(turned), jnp.cos(turned)),
+        }
+
+    def success(data: Any, context: Context) -> jax.Array:
+        pose, fit = final_pose(data, context), context.fit
+        return (
+            (jnp.abs(pose["height_above_bottom"]) < jnp.maximum(0.001, 0.04 * fit.depth))
+            & (pose["lateral_error_x"] < fit.lateral_tolerance[0])
+            & (pose["lateral_error_y"] < fit.lateral_tolerance[1])
+            & (pose["tilt"] < np.deg2rad(3.0))
+            & (jnp.abs(pose["yaw"]) <= fit.yaw_tolerance)
+        )
+
+    def lenient(data: Any, context: Context) -> jax.Array:
+        tip = data.site_xpos[tip_site] - data.mocap_pos[0]
+        return (tip[2] < context.fit.lift) & (_keypoint_distance(tip, data.site_xmat[tip_site], -reach) < 0.015)
+
+    def privileged(data: Any, context: Context) -> jax.Array:
+        known = [context.hole_error[:2], context.yaw_error[None]]
+        if randomization.held_beside or randomization.held_turned:
+            nominal = data.xpos[hand] + reach * data.xmat[hand][:, 2]
+            known += [data.site_xpos[tip_site] - nominal, data.xmat[plug][:, 2] - data.xmat[hand][:, 2]]
+        return jnp.concatenate(known)
+
+    return Task(
+        name=name,
+        scene=scene,
+        control_dt=0.05,
+        horizon=120,
+        action_size=6,
+        observation=observation,
+        sizes=sizes,
+        variants=variants,
+        preset=preset,
+        max_delay=randomization.max_delay,
+        reset=reset,
+        observe=lambda data, context: {name: x for name, x in observe(data, context).items() if name in observation},
+        control=lambda data, action: control.move_target(data, action, scripts.STEP_SIZES, leads),
+        success=success,
+        nominal_reset=lambda key, sizes: reset(key, sizes, lateral=0.0),
+        script=scripts.line_search(observe, -reach, turn=starts.yaw_error),
+        disassembly=Disassembly(
+            steps=scripts.UP + scripts.ASIDE,
+            reset=assembled,
+            script=scripts.pull_out(starts),
+            retrace=scripts.to_pose,
+            bias=scripts.misjudge,
+            nominal_script=scripts.pull_out(dataclasses.replace(starts, lateral=0.0)),
+        ),
+        strong_script=None if starts.yaw_error else scripts.spiral_search(observe, -reach),
+        lenient=lenient,
+        privileged=privileged,
+        proprioception=PROPRIOCEPTION,
+        feel=feel,
+        cameras={
+            "front": View(eye=(0.0, -0.30, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
+            "side": View(eye=(0.30, 0.0, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
+            "wrist": View(eye=(0.0, -0.07, 0.03), target=(0.0, 0.0, reach), fovy=0.75, body="hand"),
+        },
+        workspace=Box(low=(-0.06, -0.06, reach - 0.03), high=(0.06, 0.06, reach + 0.03), body="hand"),
+        final_pose=final_pose,
+        camera=((0.0, -0.01, 0.045), 0.31, 105.0, -35.0),  # looks between the fingers, into the hole
+    )
+
+
+def yaw_of(mocap_quat: jax.Array) -> jax.Array:
+    """Turn of the first mocap body, which stands upright, about the vertical (rad)."""
+    return 2 * jnp.arctan2(mocap_quat[0, 3], mocap_quat[0, 0])
+
+
+def tilt(xmat: jax.Array) -> jax.Array:
+    """Angle between a frame's z axis and the world's (rad), from its rotation matrix `[3, 3]`."""
+    return jnp.arctan2(jnp.linalg.norm(xmat[:2, 2]), xmat[2, 2])
+
+
+def _keypoint_distance(tip: jax.Array, xmat: jax.Array, length: float) -> jax.Array:
+    """Mean distance (m) of four points along the plug's axis from where they stand when it is inserted."""
+    along = jnp.linspace(0.0, length, 4)[:, None]
+    return jnp.linalg.norm(tip + along * (xmat[:, 2] - jnp.array([0.0, 0.0, 1.0])), axis=-1).mean()

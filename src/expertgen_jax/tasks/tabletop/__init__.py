@@ -1,0 +1,1 @@
+"""Tasks on a table, with a parallel-jaw gripper."""

@@ -1,0 +1,217 @@
+"""A cabinet's drawer: opened by its handle; opened, filled and shut."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from expertgen_jax import scenes
+from expertgen_jax.task import Start, Task
+from expertgen_jax.tasks.presets import STEER
+from expertgen_jax.tasks.tabletop import family, gripping
+from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
+from expertgen_jax.tasks.tabletop.gripping import Phase
+
+PULLED = 0.150
+"""How far open a drawer must be to count as opened (m)."""
+SHUT = 0.020
+"""How far open it may be to count as shut (m)."""
+CABINET = (0.0, 0.14)
+"""Where the cabinet stands, give or take (m)."""
+BLOCK = Thing(scenes.add_block, scenes.BLOCK, 0.020, misjudged=0.018, turned=0.3, symmetry=np.pi / 2)
+CABINET_OBSERVATION = {
+    "handle_position": "m",  # relative to the hand, world axes
+    "cabinet_axis": "1",  # its x axis, in the world
+    "opening": "m",
+    "opening_speed": "m/s",
+}
+
+
+class Cabinet:
+    """A scene's cabinet: its numbers in the model, and what is seen of it."""
+
+    def __init__(self, mj: mujoco.MjModel):
+        self.body, self.drawer = mj.body("cabinet").id, mj.body("drawer").id
+        self.qpos, self.dof = int(mj.joint("drawer").qposadr[0]), int(mj.joint("drawer").dofadr[0])
+
+    def place(self, key: jax.Array, reach: float) -> tuple[jax.Array, jax.Array]:
+        """`mocap_pos` and `mocap_quat` of a random start, within `reach` of its place (m) and 15 degrees."""
+        x, y, turn = jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
+        half = np.deg2rad(15.0) * turn / 2
+        pos = jnp.array([*CABINET, 0.0]) + reach * jnp.stack([x, y, 0.0 * x])
+        return pos[None], jnp.stack([jnp.cos(half), 0.0, 0.0, jnp.sin(half)])[None]
+
+    def opening(self, data: Any) -> jax.Array:
+        """How far open the drawer is (m)."""
+        return data.qpos[self.qpos]
+
+    def outwards(self, data: Any) -> jax.Array:
+        """The direction `[3]` in which it opens."""
+        return -data.xmat[self.body][:, 1]
+
+    def handle(self, data: Any) -> jax.Array:
+        """The handle's middle `[3]`."""
+        return data.xpos[self.drawer] + data.xmat[self.drawer] @ jnp.array(scenes.HANDLE)
+
+    def inside(self, data: Any, point: jax.Array) -> jax.Array:
+        """A point of the world `[3]` in the drawer's frame."""
+        return data.xmat[self.drawer].T @ (point - data.xpos[self.drawer])
+
+    def observe(self, data: Any) -> dict[str, jax.Array]:
+        """The entries of `CABINET_OBSERVATION`."""
+        return {
+            "handle_position": self.handle(data) - data.qpos[:3],
+            "cabinet_axis": data.xmat[self.body][:2, 0],
+            "opening": data.qpos[self.qpos, None],
+            "opening_speed": data.qvel[self.dof, None],
+        }
+
+
+class Seen(NamedTuple):
+    """What a demonstrator believes: where the handle of the shut drawer is (x, y, z, yaw), which way it opens (rad),
+    and where the thing lies, if there is one (x, y, z, yaw)."""
+
+    handle: jax.Array
+    way: jax.Array
+    thing: jax.Array
+
+
+def look_at(cabinet: Cabinet, look_at_thing: Callable[[Any], jax.Array]) -> Callable[[Any], Seen]:
+    """How a demonstrator sees the scene."""
+
+    def look(data: Any) -> Seen:
+        way = cabinet.outwards(data)
+        angle = jnp.arctan2(way[1], way[0])
+        shut = cabinet.handle(data) - cabinet.opening(data) * way
+        return Seen(jnp.append(shut, angle + jnp.pi / 2), angle, look_at_thing(data))
+
+    return look
+
+
+def before(out: float, up: float = 0.0) -> Callable[[Seen], jax.Array]:
+    """Where the hand goes: `out` along the drawer's way from the handle of the shut drawer, and `up` (m)."""
+
+    def goal(seen: Seen) -> jax.Array:
+        return seen.handle + jnp.stack([out * jnp.cos(seen.way), out * jnp.sin(seen.way), up, 0.0])
+
+    return goal
+
+
+def pulling(out: float) -> list[Phase]:
+    """Over the handle, down, close, and `out` (m)."""
+    return [
+        Phase(before(0.0, 0.10), 1.0, speed=1.0),
+        Phase(before(0.0), 1.0),
+        Phase(before(0.0), -1.0),
+        Phase(before(out), -1.0),
+    ]
+
+
+MISJUDGED = 0.016
+"""Standard deviation of where a demonstrator believes a handle to be (m)."""
+HANDLE_SPREAD = jnp.array([MISJUDGED, MISJUDGED, 0.005, 0.1])
+
+
+def open_drawer() -> Task:
+    """A drawer, opened by more than 150 mm."""
+
+    def scene() -> mujoco.MjSpec:
+        spec = gripping.scene()
+        scenes.add_cabinet(spec)
+        return spec
+
+    cabinet = Cabinet(scene().compile())
+
+    def reset(key: jax.Array, reach: float = 0.05) -> Start:
+        cabinet_key, hand_key = jax.random.split(key)
+        ready = gripping.ready(hand_key)
+        return Start(jnp.append(ready, 0.0), (), ready, *cabinet.place(cabinet_key, reach))
+
+    return family.task(
+        "open_drawer",
+        scene,
+        150,
+        CABINET_OBSERVATION,
+        reset,
+        cabinet.observe,
+        lambda data: cabinet.opening(data) > PULLED,
+        gripping.phase_by_phase(
+            look_at(cabinet, lambda data: jnp.zeros(0)),
+            Seen(HANDLE_SPREAD, jnp.float32(0.15), jnp.zeros(0)),
+            pulling(out=0.19),
+        ),
+        lambda data: {"opening": cabinet.opening(data)},
+        {"steer": {**STEER, "episodes": 6144}},
+    )
+
+
+def put_in_drawer() -> Task:
+    """A block, put into a drawer that is shut before and after."""
+    thing = BLOCK
+    scene = functools.partial(family.scene, thing, scenes.add_cabinet)
+    mj = scene().compile()
+    cabinet, body = Cabinet(mj), mj.body("object").id
+
+    def reset(key: jax.Array, reach: float = 0.05) -> Start:
+        cabinet_key, hand_key, place_key, yaw_key = jax.random.split(key, 4)
+        ready = gripping.ready(hand_key)
+        place = jnp.array([0.20, -0.05]) + family.somewhere(place_key, reach)
+        qpos = jnp.concatenate([ready, family.lying(thing, place, yaw_key), jnp.zeros(1)])
+        return Start(qpos, (), ready, *cabinet.place(cabinet_key, reach))
+
+    def in_drawer(data: Any) -> jax.Array:
+        return cabinet.inside(data, data.xpos[body])
+
+    def observe(data: Any) -> dict[str, jax.Array]:
+        return family.observe_object(data, thing, body) | cabinet.observe(data) | {"object_in_drawer": in_drawer(data)}
+
+    def success(data: Any) -> jax.Array:
+        """It lies in the drawer, at rest, and that is shut."""
+        way = in_drawer(data)
+        floor = scenes.DRAWER_FLOOR + thing.height
+        inside = (jnp.abs(way[:2]) < jnp.array(scenes.DRAWER_INSIDE)).all() & (jnp.abs(way[2] - floor) < 0.015)
+        return inside & family.still(data) & (cabinet.opening(data) < SHUT)
+
+    def final_pose(data: Any) -> dict[str, jax.Array]:
+        x, y, z = in_drawer(data)
+        return {"opening": cabinet.opening(data), "in_drawer_x": x, "in_drawer_y": y, "in_drawer_z": z}
+
+    look, spread = family.judge(thing, body)
+    out = 0.17
+    # The middle of what is open of the drawer, as seen from the handle of the shut one.
+    over = before(out - 0.10, 0.11)
+
+    def carried(seen: Seen) -> jax.Array:
+        return over(seen).at[3].set(seen.thing[3])
+
+    phases = [
+        *pulling(out),
+        Phase(before(out), 1.0),
+        Phase(before(out, 0.12), 1.0),
+        *family.picking(up=0.14, where=lambda seen: seen.thing),
+        Phase(carried, -1.0, speed=0.7),
+        Phase(lambda seen: carried(seen).at[2].add(-0.03), 1.0),
+        Phase(before(out + 0.07, 0.12), -1.0, speed=0.7),
+        Phase(before(out + 0.07), -1.0),
+        Phase(before(-0.02), -1.0),
+    ]
+    return family.task(
+        "put_in_drawer",
+        scene,
+        300,
+        OBJECT_OBSERVATION | CABINET_OBSERVATION | {"object_in_drawer": "m"},
+        reset,
+        observe,
+        success,
+        gripping.phase_by_phase(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
+        final_pose,
+        {
+            "demo": {"episodes": 4096},
+            "prior": {"chunk": 8},
+            "steer": {**STEER, "episodes": 16384, "warmup_decisions": 200},
+        },
+    )

@@ -1,0 +1,180 @@
+"""What tasks on a table share: things that lie about, how they are seen, misjudged and picked up.
+
+The family: `lifting`, `drawers`, `pushing`, `placing`; the hand and its gripper are in `gripping`.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from expertgen_jax.task import Box, Script, Start, Task, View
+from expertgen_jax.tasks.tabletop import gripping
+from expertgen_jax.tasks.tabletop.gripping import HAND_OBSERVATION, Phase
+
+STILL = 0.010
+"""Speed below which a thing is at rest (m/s)."""
+OBJECT_OBSERVATION = {
+    "object_position": "m",  # relative to the hand, world axes
+    "object_height": "m",  # above where it lies
+    "object_axes": "1",  # its x and z axes, in the world
+    "object_turn": "1",  # cosine and sine of how far the pads are turned from a grasp, times the thing's symmetry
+    "object_velocity": "m/s",
+}
+
+
+class Thing(NamedTuple):
+    """What is handled: the body `object`, whose free joint is the first after those of the hand.
+
+    Attributes:
+      add: `(spec, name)`, adds it to a scene.
+      height: of its body's origin when it rests (m).
+      grasp: height of the hand's origin for grasping (m).
+      misjudged: standard deviation of where the demonstrator believes it to be (m).
+      turned: standard deviation of the yaw that the demonstrator believes it to have (rad).
+      symmetry: a turn by this much makes no difference to a grasp (rad); 0 where no turn does.
+    """
+
+    add: Callable[[mujoco.MjSpec, str], mujoco.MjsBody]
+    height: float
+    grasp: float
+    misjudged: float
+    turned: float = 0.4
+    symmetry: float = np.pi
+
+
+POSE, VELOCITY = slice(8, 15), slice(8, 11)
+"""The object's in `qpos`; its linear velocity in `qvel`."""
+
+
+def scene(thing: Thing, *others: Callable[[mujoco.MjSpec], Any], max_contact_points: int = 16) -> mujoco.MjSpec:
+    """The table, the hand with its gripper, the thing, and what `others` add."""
+    spec = gripping.scene(max_contact_points)
+    thing.add(spec, "object")
+    for add in others:
+        add(spec)
+    return spec
+
+
+def lying(thing: Thing, place: jax.Array, yaw_key: jax.Array) -> jax.Array:
+    """The pose `[7]` of a thing that lies at `place: [2]`, turned anyhow."""
+    half = jax.random.uniform(yaw_key, (), maxval=2 * jnp.pi) / 2
+    return jnp.concatenate([place, jnp.stack([jnp.float32(thing.height), jnp.cos(half), 0.0, 0.0, jnp.sin(half)])])
+
+
+def somewhere(key: jax.Array, reach: float) -> jax.Array:
+    """A place `[2]` within `reach` of the middle of the table along x and y (m)."""
+    return jax.random.uniform(key, (2,), minval=-reach, maxval=reach)
+
+
+def clear_of(key: jax.Array, reach: float, there: jax.Array, distance: float) -> jax.Array:
+    """A place `[2]` as of `somewhere`, more than `distance` from `there: [2]` (m): the first of 128, else the corner
+    farthest from there."""
+    places = jax.random.uniform(key, (128, 2), minval=-reach, maxval=reach)
+    clear = jnp.linalg.norm(places - there, axis=1) > distance
+    return jnp.where(clear.any(), first(places, clear), -reach * jnp.where(there < 0, -1.0, 1.0))
+
+
+def first(places: jax.Array, good: jax.Array) -> jax.Array:
+    """Of random `places: [n, ...]` the first that is `good: [n]`."""
+    return places[good.argmax()]
+
+
+def observe_object(data: Any, thing: Thing, body: int) -> dict[str, jax.Array]:
+    """The entries of `OBJECT_OBSERVATION`."""
+    turn = (2 * np.pi / thing.symmetry if thing.symmetry else 0.0) * (across(data, body) - data.qpos[3])
+    return {
+        "object_position": data.xpos[body] - data.qpos[:3],
+        "object_height": data.xpos[body][2:] - thing.height,
+        "object_axes": data.xmat[body][:, jnp.array([0, 2])].T.ravel(),
+        "object_turn": jnp.stack([jnp.cos(turn), jnp.sin(turn)]),
+        "object_velocity": data.qvel[VELOCITY],
+    }
+
+
+def across(data: Any, body: int) -> jax.Array:
+    """The yaw at which pads close along a body's y axis (rad)."""
+    return jnp.arctan2(data.xmat[body][1, 0], data.xmat[body][0, 0]) + jnp.pi / 2
+
+
+def still(data: Any) -> jax.Array:
+    """The object is at rest."""
+    return jnp.linalg.norm(data.qvel[VELOCITY]) < STILL
+
+
+def judge(thing: Thing, body: int) -> tuple[Callable[[Any], jax.Array], jax.Array]:
+    """How a demonstrator sees a thing, as where to grasp it (x, y, z, yaw), and how badly."""
+
+    def look(data: Any) -> jax.Array:
+        half = thing.symmetry / 2
+        yaw = (across(data, body) + half) % thing.symmetry - half if half else 0.0
+        return jnp.append(data.xpos[body].at[2].set(thing.grasp), yaw)
+
+    return look, jnp.array([thing.misjudged, thing.misjudged, 0.005, thing.turned])
+
+
+def picking(up: float, where: Callable[[Any], jax.Array] = lambda believed: believed) -> list[Phase]:
+    """Above, down, close, and `up` above the grasp (m); `where` that is, given what is believed."""
+
+    def above(by: float) -> Callable[[Any], jax.Array]:
+        return lambda believed: where(believed).at[2].add(by)
+
+    return [
+        Phase(above(0.12), 1.0, speed=1.0),
+        Phase(above(0.0), 1.0),
+        Phase(above(0.0), -1.0),
+        Phase(above(up), -1.0),
+    ]
+
+
+def task(
+    name: str,
+    scene: Callable[[], mujoco.MjSpec],
+    horizon: int,
+    observation: dict[str, str],
+    reset: Callable[..., Start],
+    observe: Callable[[Any], dict[str, jax.Array]],
+    success: Callable[[Any], jax.Array],
+    script: Script,
+    final_pose: Callable[[Any], Mapping[str, jax.Array]],
+    preset: Mapping[str, Any] | None = None,
+) -> Task:
+    """A task on the table; its episodes have no context.
+
+    Args:
+      name: see `Task`, as for `scene` and `horizon`.
+      observation: see `Task`, as for `observe`; what is seen of the hand is added.
+      reset: `(key, reach) -> Start`, with a default; `reach` is how far things lie from the middle (m).
+      success: of `data`, as for `final_pose`.
+      script: see `Task`.
+      preset: see `Task`.
+    """
+    return Task(
+        name=name,
+        scene=scene,
+        control_dt=gripping.CONTROL_DT,
+        horizon=horizon,
+        action_size=gripping.ACTION_SIZE,
+        observation=observation | HAND_OBSERVATION,
+        reset=reset,
+        observe=lambda data, context: observe(data) | gripping.observe_hand(data),
+        control=gripping.act,
+        success=lambda data, context: success(data),
+        script=script,
+        nominal_reset=functools.partial(reset, reach=0.0),
+        proprioception=gripping.PROPRIOCEPTION,
+        feel=gripping.feel,
+        cameras={
+            "front": View(eye=(0.0, -0.45, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
+            "side": View(eye=(0.45, 0.0, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
+            "wrist": View(eye=(0.0, -0.09, 0.06), target=(0.0, 0.0, -0.04), fovy=0.9, body="hand"),
+        },
+        workspace=Box(low=(-0.3, -0.3, 0.002), high=(0.3, 0.3, 0.3)),
+        final_pose=lambda data, context: final_pose(data),
+        preset=preset,
+        camera=((0.0, 0.0, 0.08), 0.75, 120.0, -30.0),
+    )

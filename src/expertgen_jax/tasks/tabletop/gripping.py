@@ -1,0 +1,161 @@
+"""What tasks with a gripper share: actions, what is felt and seen of the hand, a demonstrator that goes phase by phase.
+
+An action is the step of the hand's target (6 numbers) and the gripper: 1 opens it, -1 closes it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from expertgen_jax import scenes
+from expertgen_jax.sim import control
+from expertgen_jax.task import Script
+
+HAND, FINGERS = slice(0, 6), slice(6, 8)
+"""In `qpos`, `qvel` and `ctrl`."""
+ACTION_SIZE = 7
+CONTROL_DT = 0.05
+STEP_SIZES = np.array([0.020] * 3 + [0.20] * 3, np.float32)
+"""Travel of the hand's target for a full action (m, rad)."""
+LEADS = np.array([0.030] * 3 + [0.30] * 3, np.float32)
+"""Largest distance of the target from the hand (m, rad): at most 24 N and 3 N m."""
+READY = 0.25
+"""Height at which the hand starts (m)."""
+LOWEST = 0.015
+"""Height that a demonstrator goes down to (m): its pads then press on the table with 4 N."""
+
+PROPRIOCEPTION = {
+    "hand_pose": "m, rad",
+    "hand_velocity": "m/s, rad/s",
+    "target_lead": "m, rad",
+    "closing": "m",  # of each finger
+    "grip": "m",  # how far the fingers are from where they were told to go: what they hold
+}
+HAND_OBSERVATION = {
+    "hand_height": "m",
+    "hand_rotation": "rad",
+    **{name: unit for name, unit in PROPRIOCEPTION.items() if name != "hand_pose"},
+}
+
+
+def scene(max_contact_points: int = 16) -> mujoco.MjSpec:
+    """The table and the hand with its gripper."""
+    spec = scenes.empty_scene(max_contact_points=max_contact_points)
+    # Pads must turn with what they hold, and nothing may creep out of them: a brick does at 0.2 mm/s, and at an
+    # impedance of 0.93 at 1.4 mm/s. At 0.99 from 6 um on, in MJX it jumped at 0.2 m/s now and then.
+    for geom in (spec.default.geom, *spec.geoms):
+        geom.solimp = [0.5, 0.99, 2e-5, 0.5, 2.0]
+        geom.friction = [1.0, 0.005, 0.0001]
+        geom.condim = 4
+    scenes.add_gripper(spec, scenes.add_hand(spec, fingers=False))
+    return spec
+
+
+def ready(key: jax.Array) -> jax.Array:
+    """Where the hand starts: `[8]` numbers of `qpos` and of `ctrl`, within 20 mm of `READY`, open."""
+    beside = jax.random.uniform(key, (3,), minval=-0.02, maxval=0.02)
+    return jnp.concatenate([beside + jnp.array([0.0, 0.0, READY]), jnp.zeros(5)])
+
+
+def feel(data: Any) -> dict[str, jax.Array]:
+    """The entries of `PROPRIOCEPTION`."""
+    return {
+        "hand_pose": data.qpos[HAND],
+        "hand_velocity": data.qvel[HAND],
+        "target_lead": data.ctrl[HAND] - data.qpos[HAND],
+        "closing": data.qpos[FINGERS].mean(keepdims=True),
+        "grip": (data.ctrl[FINGERS] - data.qpos[FINGERS]).mean(keepdims=True),
+    }
+
+
+def observe_hand(data: Any) -> dict[str, jax.Array]:
+    """The entries of `HAND_OBSERVATION`."""
+    felt = feel(data)
+    pose = felt.pop("hand_pose")
+    return {"hand_height": pose[2:3], "hand_rotation": pose[3:], **felt}
+
+
+def is_open(data: Any) -> jax.Array:
+    """The gripper has let go."""
+    return (data.qpos[FINGERS] < 0.005).all()
+
+
+def act(data: Any, action: jax.Array) -> jax.Array:
+    """`Task.control`."""
+    closing = (1 - jnp.clip(action[6], -1.0, 1.0)) / 2 * scenes.OPENING / 2
+    return control.move_target(data, action[:6], STEP_SIZES, LEADS, HAND).at[FINGERS].set(closing)
+
+
+ARRIVED = np.array([0.012] * 3 + [0.15], np.float32)
+"""How near the hand comes to where a demonstrator sends it (x, y, z in m, yaw in rad)."""
+GRIPPING = 6
+"""Control steps that a demonstrator gives the gripper to close or to open."""
+PATIENCE = 40
+"""Control steps after which a demonstrator goes on all the same."""
+
+
+class Phase(NamedTuple):
+    """A phase of a demonstration; it ends when the hand has arrived and the gripper, if told otherwise than before, has
+    had time to move.
+
+    Attributes:
+      goal: where the hand goes (x, y, z, yaw), given where things are believed to be.
+      grip: 1 opens the gripper, -1 closes it.
+      speed: largest action.
+    """
+
+    goal: Callable[[Any], jax.Array]
+    grip: float
+    speed: float = 0.5
+
+
+class _Memory(NamedTuple):
+    believed: Any  # where things are thought to be: seen once, at the start
+    bias: Any  # beside where they are
+    phase: jax.Array
+    spent: jax.Array  # control steps in this phase
+
+
+def phase_by_phase(look: Callable[[Any], Any], spread: Any, phases: list[Phase], noise: float = 0.1) -> Script:
+    """A demonstrator as one writes it down: phase by phase, without looking again, and without a second try.
+
+    It does not wait where it has arrived: of episodes that wait half of the time, a clone learns to wait.
+
+    Args:
+      look: `data -> believed`, a pytree of arrays: where things are.
+      spread: of the same structure; standard deviations of its errors, constant over an episode.
+      phases: in order; the last lasts to the end.
+      noise: standard deviation of the noise on its actions.
+    """
+    leaves, structure = jax.tree.flatten(spread)
+    grips, speeds = np.array([(phase.grip, phase.speed) for phase in phases], np.float32).T
+    least = np.where(np.diff(grips, prepend=grips[0]), GRIPPING, 0)
+    last = len(phases) - 1
+
+    def init(key: jax.Array) -> _Memory:
+        keys = jax.random.split(key, len(leaves))
+        bias = [s * jax.random.normal(k, jnp.shape(s)) for s, k in zip(leaves, keys, strict=True)]
+        bias = jax.tree.unflatten(structure, bias)
+        return _Memory(jax.tree.map(jnp.zeros_like, bias), bias, jnp.int32(0), jnp.int32(0))
+
+    def step(memory: _Memory, data: Any, context: Any, key: jax.Array) -> tuple[_Memory, jax.Array]:
+        seen = jax.tree.map(jnp.add, look(data), memory.bias)
+        begins = (memory.phase == 0) & (memory.spent == 0)
+        believed = jax.tree.map(lambda new, old: jnp.where(begins, new, old), seen, memory.believed)
+        goals = jnp.stack([phase.goal(believed) for phase in phases])
+        goals = goals.at[:, 2].max(LOWEST)
+        arrived = (jnp.abs(data.qpos[HAND][:4] - goals[memory.phase]) < ARRIVED).all()
+        over = (arrived & (memory.spent >= jnp.asarray(least)[memory.phase])) | (memory.spent >= PATIENCE)
+        over &= memory.phase < last
+        now, spent = memory.phase + over, jnp.where(over, 0, memory.spent)
+        speed, grip = jnp.asarray(speeds)[now], jnp.asarray(grips)[now]
+        move = control.action_towards(data, jnp.append(goals[now], jnp.zeros(2)), STEP_SIZES, HAND)
+        move = jnp.clip(move, -speed, speed) + noise * jax.random.normal(key, move.shape)
+        action = jnp.clip(jnp.append(move, grip), -1.0, 1.0)
+        return _Memory(believed, memory.bias, now, spent + 1), action
+
+    return Script(init, step)

@@ -1,0 +1,65 @@
+"""Lifting: a banana, a brick, a peach."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from expertgen_jax import scenes
+from expertgen_jax.task import Start, Task
+from expertgen_jax.tasks.presets import STEER
+from expertgen_jax.tasks.tabletop import family, gripping
+from expertgen_jax.tasks.tabletop.family import Thing
+
+LIFTED = 0.100
+"""Of success, above where the thing stood (m)."""
+THINGS = {
+    "lift_banana": Thing(scenes.add_banana, scenes.BANANA_RADIUS, 0.022, misjudged=0.035),
+    "lift_brick": Thing(scenes.add_brick, scenes.BRICK[2], 0.070, misjudged=0.020),
+    "lift_peach": Thing(scenes.add_peach, scenes.PEACH_RADIUS, 0.032, misjudged=0.020, symmetry=0.0),
+}
+PRESET = {"steer": {**STEER, "episodes": 6144}}
+
+
+def lift(name: str) -> Task:
+    """One of `THINGS`: lifted by 100 mm and held."""
+    thing = THINGS[name]
+    scene = functools.partial(family.scene, thing)
+    mj = scene().compile()
+    body, hand = mj.body("object").id, mj.body("hand").id
+
+    def reset(key: jax.Array, reach: float = 0.15) -> Start:
+        place_key, hand_key, yaw_key = jax.random.split(key, 3)
+        ready = gripping.ready(hand_key)
+        lying = family.lying(thing, family.somewhere(place_key, reach), yaw_key)
+        return Start(jnp.concatenate([ready, lying]), (), ready)
+
+    def lifted(data: Any) -> jax.Array:
+        return data.xpos[body][2] - thing.height
+
+    def success(data: Any) -> jax.Array:
+        """Lifted, and held between the pads: not thrown, and not carried on the fingers' backs."""
+        way = data.xmat[hand].T @ (data.xpos[body] - data.qpos[:3])
+        held = (jnp.abs(way) < jnp.array([0.03, 0.06, 0.06])).all()
+        return (lifted(data) > LIFTED) & held
+
+    def final_pose(data: Any) -> dict[str, jax.Array]:
+        return {
+            "lifted_by": lifted(data),
+            "beside_the_hand": jnp.linalg.norm(data.xpos[body][:2] - data.qpos[:2]),
+            "speed": jnp.linalg.norm(data.qvel[family.VELOCITY]),
+        }
+
+    return family.task(
+        name,
+        scene,
+        100,
+        family.OBJECT_OBSERVATION,
+        reset,
+        lambda data: family.observe_object(data, thing, body),
+        success,
+        gripping.phase_by_phase(*family.judge(thing, body), family.picking(up=0.16)),
+        final_pose,
+        PRESET,
+    )

@@ -1,0 +1,169 @@
+"""Placing: a strawberry into a bowl, a banana on a can."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from expertgen_jax import scenes
+from expertgen_jax.task import Start, Task
+from expertgen_jax.tasks.presets import STEER
+from expertgen_jax.tasks.tabletop import family, gripping
+from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
+from expertgen_jax.tasks.tabletop.gripping import Phase
+
+STRAWBERRY = Thing(scenes.add_strawberry, scenes.STRAWBERRY_RADIUS, 0.020, misjudged=0.012)
+BANANA = Thing(scenes.add_banana, scenes.BANANA_RADIUS, 0.022, misjudged=0.015, turned=0.2)
+LET_GO = 0.067
+"""Distance of the hand's origin from a banana (m) at which its pads are 30 mm away."""
+PRESET = {
+    "demo": {"episodes": 3072},
+    "prior": {"chunk": 8},
+    "steer": {**STEER, "episodes": 16384, "warmup_decisions": 150},
+}
+
+
+class Places(NamedTuple):
+    """Where a demonstrator believes things to be: a thing (x, y, z, yaw), and where it goes (x, y)."""
+
+    thing: jax.Array
+    goal: jax.Array
+
+
+def placing(over: float, low: float, away: float) -> list[Phase]:
+    """Picks a thing up, carries it to the goal, lowers it, lets go, and moves away: heights of the hand (m)."""
+
+    def at_goal(height: float) -> Callable[[Places], jax.Array]:
+        return lambda at: jnp.concatenate([at.goal, jnp.stack([jnp.float32(height), at.thing[3]])])
+
+    return [
+        *family.picking(up=over, where=lambda at: at.thing),
+        Phase(at_goal(over), -1.0),
+        Phase(at_goal(low), -1.0, speed=0.3),
+        Phase(at_goal(low), 1.0),
+        Phase(at_goal(away), 1.0),
+    ]
+
+
+def strawberry_in_bowl() -> Task:
+    """A strawberry, put into a bowl; it lies there, and the gripper is open."""
+    thing = STRAWBERRY
+    scene = functools.partial(family.scene, thing, scenes.add_bowl)
+    mj = scene().compile()
+    body, bowl = mj.body("object").id, mj.body("bowl").id
+
+    def reset(key: jax.Array, reach: float = 0.12) -> Start:
+        place_key, hand_key, yaw_key, bowl_key = jax.random.split(key, 4)
+        there = family.somewhere(bowl_key, reach)
+        place = family.clear_of(place_key, 0.12, there, scenes.BOWL_RADIUS + 0.06)
+        ready = gripping.ready(hand_key)
+        lying = family.lying(thing, place, yaw_key)
+        return Start(jnp.concatenate([ready, lying]), (), ready, mocap_pos=jnp.append(there, 0.0)[None])
+
+    def beside_bowl(data: Any) -> jax.Array:
+        return data.xpos[body] - data.xpos[bowl]
+
+    def observe(data: Any) -> dict[str, jax.Array]:
+        return family.observe_object(data, thing, body) | {
+            "bowl_position": (data.xpos[bowl] - data.qpos[:3])[:2],
+            "beside_bowl": beside_bowl(data),
+        }
+
+    def success(data: Any) -> jax.Array:
+        """Inside, below the rim, at rest, and let go."""
+        way = beside_bowl(data)
+        inside = (jnp.linalg.norm(way[:2]) < scenes.BOWL_RADIUS * 2 / 3) & (way[2] > 0) & (way[2] < scenes.BOWL_RIM)
+        return inside & family.still(data) & gripping.is_open(data)
+
+    def final_pose(data: Any) -> dict[str, jax.Array]:
+        way = beside_bowl(data)
+        return {"beside_the_middle": jnp.linalg.norm(way[:2]), "height_in_bowl": way[2]}
+
+    look, spread = family.judge(thing, body)
+    return family.task(
+        "strawberry_in_bowl",
+        scene,
+        150,
+        OBJECT_OBSERVATION | {"bowl_position": "m", "beside_bowl": "m"},
+        reset,
+        observe,
+        success,
+        gripping.phase_by_phase(
+            lambda data: Places(look(data), data.xpos[bowl][:2]),
+            Places(spread, jnp.full(2, thing.misjudged)),
+            placing(over=0.13, low=0.075, away=0.13),
+        ),
+        final_pose,
+        PRESET,
+    )
+
+
+def stack_banana() -> Task:
+    """A banana, laid on top of a can; it rests there, and the gripper is away."""
+    thing = BANANA
+    # Upright on four contacts, a banana on up to eight, and the pads.
+    scene = functools.partial(family.scene, thing, functools.partial(scenes.add_can, name="can"), max_contact_points=20)
+    mj = scene().compile()
+    body, can = mj.body("object").id, mj.body("can").id
+    middle = np.asarray(mj.body("object").ipos, np.float32)
+    on_top = scenes.CAN_HEIGHT / 2 + scenes.BANANA_RADIUS
+
+    def reset(key: jax.Array, reach: float = 0.12) -> Start:
+        place_key, hand_key, yaw_key, can_key = jax.random.split(key, 4)
+        there = family.somewhere(can_key, reach)
+        place = family.clear_of(place_key, 0.12, there, 0.16)
+        ready = gripping.ready(hand_key)
+        upright = jnp.concatenate([there, jnp.array([scenes.CAN_HEIGHT / 2, 1.0, 0.0, 0.0, 0.0])])
+        return Start(jnp.concatenate([ready, family.lying(thing, place, yaw_key), upright]), (), ready)
+
+    def centre(data: Any) -> jax.Array:
+        return data.xpos[body] + data.xmat[body] @ middle
+
+    def beside_can(data: Any) -> jax.Array:
+        """From the can's middle to the banana's."""
+        return centre(data) - data.xpos[can]
+
+    def observe(data: Any) -> dict[str, jax.Array]:
+        return family.observe_object(data, thing, body) | {
+            "can_position": data.xpos[can] - data.qpos[:3],
+            "can_axis": data.xmat[can][:2, 2],
+            "beside_can": beside_can(data),
+        }
+
+    def success(data: Any) -> jax.Array:
+        """On top of a standing can, at rest, and the gripper 30 mm away."""
+        way = beside_can(data)
+        on_can = (jnp.linalg.norm(way[:2]) < scenes.CAN_RADIUS) & (jnp.abs(way[2] - on_top) < 0.010)
+        standing = (data.xmat[can][2, 2] > np.cos(0.1)) & (jnp.abs(data.xpos[can][2] - scenes.CAN_HEIGHT / 2) < 0.005)
+        away = jnp.linalg.norm(centre(data) - data.qpos[:3]) > LET_GO
+        return on_can & standing & family.still(data) & away
+
+    def final_pose(data: Any) -> dict[str, jax.Array]:
+        way = beside_can(data)
+        return {
+            "beside_the_axis": jnp.linalg.norm(way[:2]),
+            "above_the_top": way[2] - scenes.CAN_HEIGHT / 2,
+            "from_the_hand": jnp.linalg.norm(centre(data) - data.qpos[:3]),
+        }
+
+    look, spread = family.judge(thing, body)
+    height = scenes.CAN_HEIGHT + thing.grasp
+    return family.task(
+        "stack_banana",
+        scene,
+        200,
+        OBJECT_OBSERVATION | {"can_position": "m", "can_axis": "1", "beside_can": "m"},
+        reset,
+        observe,
+        success,
+        gripping.phase_by_phase(
+            lambda data: Places(look(data), data.xpos[can][:2]),
+            Places(spread, jnp.full(2, thing.misjudged)),
+            placing(over=height + 0.06, low=height + 0.004, away=height + 0.09),
+        ),
+        final_pose,
+        PRESET,
+    )

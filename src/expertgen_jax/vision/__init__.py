@@ -1,0 +1,1 @@
+"""What cameras see: rays on the device for students, frames for people."""

@@ -1,0 +1,431 @@
+"""Each command once in a small setting, and what it says to mistakes."""
+
+import dataclasses
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.export
+import numpy as np
+import pytest
+
+from expertgen_jax.cli import command
+from expertgen_jax.errors import UserError
+from expertgen_jax.learning import demos, student
+from expertgen_jax.runs import distillation, pipeline, runlog
+from expertgen_jax.runs import settings as settings_lib
+from expertgen_jax.sim import rollout
+from expertgen_jax.tasks import registry
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    *("--demo.episodes", "64", "--prior.train-steps", "50", "--prior.width", "32", "--prior.sample-steps", "2"),
+    *("--steer.worlds", "16", "--steer.episodes", "96", "--steer.eval-period", "32", "--steer.eval-episodes", "16"),
+    *("--steer.warmup-decisions", "30", "--steer.learner.batch-size", "32", "--steer.buffer-decisions", "64"),
+    *("--eval-episodes", "16", "--transfer-episodes", "4"),
+]
+
+
+def start(script: str, *args: str, **options) -> subprocess.Popen:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(ROOT / "experiments" / script), *args]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
+
+
+def call(script: str, *args: str) -> tuple[int, str, str]:
+    process = start(script, *args)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "peg"
+    code, out, err = call("steer.py", "--run-dir", str(run), *SMALL)
+    assert code == 0, err
+    assert "expert" in out and "strict success" in out
+    return run
+
+
+def steer_rows(run: Path) -> list[dict]:
+    """Rows of the steering phase without their times."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows if row["phase"] == "steer"]
+
+
+def test_steer_leaves_a_complete_run_directory(small_run):
+    files = ("config.json", "metrics.jsonl", "summary.json", "demos.npz", "curves.png", "expert.mp4")
+    assert all((small_run / name).stat().st_size > 0 for name in files)
+    assert all((small_run / "checkpoints" / name).is_dir() for name in ("prior", "expert", "training"))
+    summary = json.loads((small_run / "summary.json").read_text())
+    assert {
+        *("task", "seed", "physics", "device", "versions", "demo_success", "prior_success", "expert_success"),
+        *("expert_success_lenient", "ci95", "eval_episodes", "train_episodes", "env_steps", "wall_s"),
+    } <= summary.keys()
+    assert summary["wall_s"].keys() == {"demos", "prior", "compile", "steer", "eval", "total"}
+    assert summary["train_episodes"] >= 96
+
+
+def test_finished_phases_are_not_redone(small_run):
+    times = {path: path.stat().st_mtime_ns for path in small_run.rglob("*") if path.is_file()}
+    redrawn = {small_run / "summary.json", small_run / "curves.png"}
+    code, _, err = call("steer.py", "--run-dir", str(small_run), *SMALL, "--no-tensorboard", "--no-overwrite")
+    assert code == 0, err
+    assert {path: path.stat().st_mtime_ns for path in times if path not in redrawn} == {
+        path: when for path, when in times.items() if path not in redrawn
+    }
+
+
+def test_evaluate_prints_what_it_stores(small_run):
+    code, out, err = call("evaluate.py", "--run-dir", str(small_run), "--policy", "script", "--episodes", "32")
+    assert code == 0, err
+    figures = json.loads((small_run / "evaluations.json").read_text())["script on native, 32 episodes"]
+    assert f"{figures['success']:.1%}" in out and figures["episodes"] == 32
+
+
+def test_killed_run_ends_with_the_same_figures(small_run, tmp_path):
+    run = tmp_path / "killed"
+    for saved in (1, 2):  # kill -9 after the first checkpoint, and again after the second
+        process = start("steer.py", "--run-dir", str(run), *SMALL)
+        training = run / "checkpoints" / "training"
+        while process.poll() is None and len([p for p in training.glob("*") if p.name.isdigit()]) < saved:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    (run / "expert.mp4").touch()  # rendering takes long and is tested elsewhere
+    code, _, err = call("steer.py", "--run-dir", str(run), *SMALL)
+    assert code == 0, err
+    assert steer_rows(run) == steer_rows(small_run)
+    figures, undisturbed = (json.loads((r / "summary.json").read_text()) for r in (run, small_run))
+    assert figures["expert_success"] == undisturbed["expert_success"]
+    assert figures["final_pose"] == undisturbed["final_pose"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--task", "pge"], ["pge", "did you mean peg"]),
+        (["--task", "nowhere.py"], ["nowhere.py", "no such file"]),
+        (["--steer.worlds", "0"], ["--steer.worlds", "at least 1"]),
+        (["--steer.wrlds", "8"], ["--steer.wrlds", "--steer.worlds"]),
+        (["--physics", "bullet"], ["--physics", "native"]),
+        (["--task", "lift_brick", "--randomization", "strong"], ["--randomization strong", "leave it off"]),
+        (["--demos", "nowhere.npz"], ["nowhere.npz", "no such file"]),
+    ],
+)
+def test_mistakes_end_in_one_clear_message(tmp_path, args, said):
+    code, out, err = call("steer.py", "--run-dir", str(tmp_path / "run"), *args)
+    assert code == 2
+    assert all(words in err + out for words in said), err + out
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prior": {"chunk": 121}}, "--prior.chunk 121"),
+        ({"prior": {"sample_steps": 21}}, "--prior.sample-steps 21"),
+        ({"prior": {"ema": 1.5}}, "--prior.ema"),
+        ({"demo": {"failures": 1.5}}, "--demo.failures must be at most 1"),
+        ({"steer": {"updates": 3}}, "--steer.updates 3"),
+        ({"steer": {"noise_bound": -1.0}}, "--steer.noise-bound"),
+        ({"steer": {"sigma_min": 0.9}}, "--steer.sigma-min"),
+        ({"eval_episodes": 0}, "--eval-episodes"),
+    ],
+)
+def test_settings_are_checked(change, said):
+    settings = settings_lib.Settings()
+    stored = json.loads(json.dumps(runlog.as_json(settings)))
+    for name, value in change.items():
+        stored[name] = stored[name] | value if isinstance(value, dict) else value
+    with pytest.raises(UserError, match=said):
+        settings_lib.check(settings_lib.from_stored(settings, stored), registry.load("peg"))
+
+
+def test_a_preset_changes_its_fields_only():
+    changed = settings_lib.with_preset(settings_lib.Settings(), registry.load("block_on_rail").preset)
+    plain = settings_lib.Settings()
+    assert changed.steer.noise_mode == "row" and changed.steer.learner.batch_size == 256
+    assert dataclasses.replace(changed, steer=plain.steer) == plain
+    with pytest.raises(UserError, match="nonsense"):
+        settings_lib.with_preset(plain, {"steer": {"nonsense": 1}})
+
+
+def test_a_family_is_each_of_its_tasks_with_its_own_preset(tmp_path, monkeypatch, capsys):
+    seen = []
+    flags = ["--task", "tabletop", "--seed", "3", "--run-dir", str(tmp_path), "--steer.worlds", "32"]
+    monkeypatch.setattr(sys, "argv", ["steer.py", *flags])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(command, "enable_compilation_cache", lambda: None)
+    command.run(settings_lib.RunSettings, seen.append)
+    assert [args.task for args in seen] == list(registry.FAMILIES["tabletop"])
+    assert [args.run_dir for args in seen] == [tmp_path / args.task for args in seen]
+    for args in seen:
+        preset = settings_lib.with_preset(settings_lib.RunSettings(), registry.load(args.task).preset or {})
+        assert (args.seed, args.steer.worlds) == (3, 32), "what the command line says"
+        assert (args.prior.chunk, args.steer.episodes) == (preset.prior.chunk, preset.steer.episodes)
+    assert "8 of 8" in capsys.readouterr().err
+
+
+def test_settings_survive_json():
+    settings = settings_lib.Settings(seed=3, demos=Path("a.npz"))
+    stored = json.loads(json.dumps(runlog.as_json(settings)))
+    assert runlog.as_json(settings_lib.from_stored(settings_lib.Settings(), stored)) == stored
+
+
+def test_run_directory_of_other_settings(tmp_path):
+    runlog.open_run(tmp_path / "run", {"task": "drawer"})  # nothing was made with these settings
+    runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
+    (tmp_path / "run" / "demos.npz").write_text("")
+    runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
+    with pytest.raises(UserError, match=r"--steer.worlds 8, not 16.*--overwrite"):
+        runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 16}})
+    with pytest.raises(UserError, match="--task peg, not gear"):
+        runlog.open_run(tmp_path / "run", {"task": "gear", "steer": {"worlds": 8}})
+    runlog.open_run(tmp_path / "run", {"task": "gear"}, overwrite=True)
+
+
+def test_run_directory_that_is_none(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    (tmp_path / "config.json").write_text("{}")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=r"thesis\.txt"):
+            runlog.open_run(tmp_path, {}, overwrite=overwrite)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    with pytest.raises(UserError, match="cannot be written"):
+        runlog.open_run(tmp_path / "thesis.txt" / "run", {})
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.json").write_text('{"task": "pe')
+    (tmp_path / "half" / "demos.npz").write_text("")
+    with pytest.raises(UserError, match="cannot be read"):
+        runlog.open_run(tmp_path / "half", {"task": "peg"})
+
+
+def test_overwrite_spares_its_own_input(tmp_path):
+    (tmp_path / "run").mkdir()
+    mine = tmp_path / "run" / "demos.npz"
+    failures = demos.DemoSet(
+        np.zeros((9, 20), np.float32), np.zeros((9, 6), np.float32), np.array([9]), np.array([True])
+    )
+    demos.save(mine, failures)
+    with pytest.raises(UserError, match="move it"):
+        pipeline.open_phases(settings_lib.Settings(demos=mine), tmp_path / "run", overwrite=True)
+    assert mine.exists()
+
+
+def test_an_edited_task_file_is_noticed(tmp_path):
+    task = tmp_path / "mine.py"
+    task.write_text((ROOT / "examples" / "push_puck.py").read_text())
+    pipeline.open_phases(settings_lib.Settings(task=str(task)), tmp_path / "run")
+    pipeline.reopen_phases(tmp_path / "run")
+    task.write_text(task.read_text().replace("0.008)", "0.009)"))
+    with pytest.raises(UserError, match="has changed since"):
+        pipeline.reopen_phases(tmp_path / "run")
+
+
+def test_interrupting_is_no_error(tmp_path):
+    process = start("steer.py", "--run-dir", str(tmp_path / "run"), *SMALL)
+    while not (tmp_path / "run" / "checkpoints" / "prior").exists() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(6.0)  # into steering
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "interrupted" in err and "Traceback" not in err
+
+
+def test_reproduce_collects_the_figures_of_finished_runs(small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "runs" / "peg-native-0")
+    runlog.write_json(tmp_path / "runs" / "peg-native-0" / "cost.json", {"command_wall_s": 60.0, "peak_memory_gb": 1.0})
+    out = tmp_path / "results" / "peg.json"
+    flags = ["--seeds", "0", "--physics", "native", "--transfer-episodes", "4", "--runs", str(tmp_path / "runs")]
+    code, _, err = call("reproduce.py", "peg", *flags, "--out", str(out))
+    assert code == 0, err
+    assert "demos" not in err, "what is finished is not redone"
+    (row,) = json.loads(out.read_text())["runs"]
+    summary = json.loads((small_run / "summary.json").read_text())
+    assert row["expert"]["success"] == summary["expert_success"] and row["command_wall_s"] == 60.0
+    assert (row["expert"]["physics"], row["expert_transfer"]["physics"]) == ("native", "mjx")
+    assert {row[policy]["episodes"] for policy in ("script", "prior", "expert", "strong_script")} == {16}
+    assert (out.parent / "peg_success.png").stat().st_size and (out.parent / "peg_success_lenient.png").stat().st_size
+
+
+def test_the_generalist_stands_beside_each_shape():
+    bar_groups = runpy.run_path(str(ROOT / "experiments" / "reproduce.py"))["bar_groups"]
+
+    def figures(success, variants=()):
+        return {"success": success, "ci95": [0.1, 0.9], "variants": {v: figures(s) for v, s in variants}}
+
+    policies = {"script": figures(0.2), "prior": figures(0.3)}
+    rows = [
+        {"task": "pin_in_hub", **policies, "expert": figures(0.8)},
+        {"task": "pin_in_hub", **policies, "expert": figures(0.7)},  # of another seed
+        {"task": "assembly", **policies, "expert": figures(0.5, [("pin_in_hub", 0.6), ("clip_on_plate", 0.4)])},
+    ]
+    groups = bar_groups(rows, "success", "ci95")
+    assert list(groups) == ["pin_in_hub", "assembly", "clip_on_plate"]
+    assert groups["pin_in_hub"]["expert"] == (0.8, 0.1, 0.9)
+    assert groups["pin_in_hub"]["generalist"] == (0.6, 0.1, 0.9)
+    assert groups["clip_on_plate"] == {"generalist": (0.4, 0.1, 0.9)}
+
+
+def test_no_successful_demonstration_is_a_warning(tmp_path, capsys):
+    failures = demos.DemoSet(
+        obs=np.random.default_rng(0).normal(size=(40, 20)).astype(np.float32),
+        actions=np.zeros((40, 6), np.float32),
+        lengths=np.array([20, 20]),
+        success=np.zeros(2, bool),
+    )
+    demos.save(tmp_path / "mine.npz", failures)
+    phases = pipeline.open_phases(settings_lib.Settings(demos=tmp_path / "mine.npz"), tmp_path / "run")
+    assert len(phases.demonstrations().lengths) == 2
+    assert "no demonstration succeeds" in capsys.readouterr().err
+
+
+def test_full_disk_keeps_the_last_good_file(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    runlog.write_json(path, {"good": 1})
+    monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        runlog.write_json(path, {"good": 2})
+    assert json.loads(path.read_text()) == {"good": 1} and [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_example_task_loads():
+    assert registry.load(str(ROOT / "examples" / "push_puck.py")).name == "push_puck"
+
+
+# --- students ----------------------------------------------------------------------------------------------------
+
+
+def test_budget_curves_are_of_tasks_with_both_methods():
+    budget_curves = runpy.run_path(str(ROOT / "experiments" / "reproduce.py"))["budget_curves"]
+    figures = {"success": 0.5, "ci95": (0.4, 0.6)}
+    rows = [
+        {"task": task, "name": name, "labelled": labelled, "default": figures}
+        for task, name, labelled in (
+            ("peg", "depth", 35),
+            ("peg", "BC-7", 1),
+            ("peg", "rgb", 35),
+            ("rail", "depth", 30),
+        )
+    ]
+    assert budget_curves(rows) == {"peg": {"DAgger": [(35, 0.5, 0.4, 0.6)], "BC": [(1, 0.5, 0.4, 0.6)]}}
+
+
+SMALL_STUDENT = [
+    *("--student.image-size", "16", "--student.hidden", "16", "--dagger.rounds", "2", "--dagger.worlds", "4"),
+    *("--dagger.updates", "5", "--dagger.batch-size", "16", "--dagger.eval-period", "1", "--dagger.eval-episodes", "4"),
+    *("--eval-episodes", "4"),
+]
+
+
+@pytest.fixture(scope="session")
+def student_run(small_run, tmp_path_factory) -> Path:
+    """A copy of the small run with a student that its hardly trained expert made."""
+    run = tmp_path_factory.mktemp("runs") / "taught"
+    shutil.copytree(small_run, run)
+    code, out, err = call("distill.py", "--run-dir", str(run), *SMALL_STUDENT)
+    assert code == 0, err
+    assert "depth student, visual default" in out
+    return run
+
+
+def test_distill_leaves_a_student_in_the_run_directory(student_run):
+    folder = student_run / "students" / "depth"
+    assert all((folder / name).stat().st_size > 0 for name in ("config.json", "metrics.jsonl", "student.mp4"))
+    assert not (folder / "checkpoints" / "training").exists(), "labels are large"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {"expert_success", "depth student, visual off", "labelled", "kept", "versions"} <= summary.keys()
+    code, _, err = call("distill.py", "--run-dir", str(student_run), *SMALL_STUDENT)
+    assert code == 0 and "distil " not in err, "it is not made twice"
+
+
+def same_policy(run: Path, kit: Path) -> None:
+    """The exported student does what the one in memory does, fast enough, and refuses pictures of another size."""
+    teacher = distillation.reopen(pipeline.reopen_phases(run), "depth")
+    rng, card = np.random.default_rng(0), json.loads((kit / "card.json").read_text())
+    felt = rng.normal(size=(1, card["inputs"]["vector"]["size"])).astype(np.float32)
+    seen = rng.uniform(0.1, 1, (1, *card["inputs"]["pictures"]["shape"])).astype(np.float32)
+    program = jax.jit(jax.export.deserialize(bytearray((kit / "policy.jax").read_bytes())).call)
+    key = np.array([0, 1], np.uint32)
+    there = program(felt, seen, key)
+    here = student.act(teacher.student(), student.Percept(felt, seen), jax.random.wrap_key_data(key))
+    np.testing.assert_allclose(there, here, atol=1e-5)
+    assert np.abs(there).max() > 0
+    start = time.perf_counter()
+    for _ in range(20):
+        program(felt, seen, key).block_until_ready()
+    assert (time.perf_counter() - start) / 20 < 0.010
+    with pytest.raises(ValueError, match="shape"):
+        program(felt, seen[:, :, :8], key)
+
+
+def test_an_expert_is_exported(small_run, tmp_path):
+    code, _, err = call("export.py", "--run-dir", str(small_run), "--policy", "expert", "--out", str(tmp_path / "kit"))
+    assert code == 0, err
+    phases = pipeline.reopen_phases(small_run)
+    policy, params = phases.policy("expert", *phases.needed("expert"))
+    world = rollout.reset(phases.env, jax.random.key(0))
+    here = policy.act(params, (), world, jax.random.key(0))[1]
+    program = jax.export.deserialize(bytearray((tmp_path / "kit" / "policy.jax").read_bytes())).call
+    there = program(world.obs[None], np.zeros((1, 0), np.float32), np.zeros(2, np.uint32))
+    np.testing.assert_allclose(there, here, atol=1e-5)
+    code, out, err = call("../examples/deploy.py", str(tmp_path / "kit"), "1")
+    assert code == 0 and "expert of peg" in out, err
+
+
+def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
+    flags = ("--run-dir", str(student_run), "--policy", "student")
+    code, out, err = call("evaluate.py", *flags, "--visual", "strong", "--episodes", "4")
+    assert code == 0 and "depth student, visual strong" in out, err
+    code, out, err = call("export.py", *flags, "--out", str(tmp_path / "kit"))
+    assert code == 0, err
+    same_policy(student_run, tmp_path / "kit")
+    code, out, err = call("../examples/deploy.py", str(tmp_path / "kit"), "1")
+    assert code == 0 and "ms to act" in out, err
+    card = tmp_path / "kit" / "card.json"
+    card.write_text(card.read_text().replace('"version": 1', '"version": 99'))
+    code, _, err = call("../examples/deploy.py", str(tmp_path / "kit"))
+    assert code != 0 and err.strip().endswith("version 99 of the format; this script knows version 1")
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "problem"),
+    [
+        ("distill.py", ("--student.image-size", "20"), "--student.image-size 20 must be a multiple of 8"),
+        (
+            "distill.py",
+            ("--student.image-size", "24"),
+            "was made with --student.image-size 16, not 24: choose another --name",
+        ),
+        ("distill.py", ("--dagger.alpha-end", "1.5"), "--dagger.alpha-end must be at most 1"),
+        ("distill.py", ("--name", "../elsewhere"), "a plain name, please"),
+        ("distill.py", ("--name", "..", "--overwrite"), "a plain name, please"),
+        ("evaluate.py", ("--policy", "student", "--student", "rgb"), "--student rgb: the run has depth"),
+        ("export.py", ("--student", "rgb"), "--student rgb: the run has depth"),
+    ],
+)
+def test_mistakes_with_students_are_explained_in_one_line(student_run, script, flags, problem):
+    code, _, err = call(
+        script, "--run-dir", str(student_run), *(SMALL_STUDENT if script == "distill.py" else ()), *flags
+    )
+    assert code == 2
+    assert problem in err.strip().splitlines()[-1]
+
+
+def test_a_run_without_an_expert_teaches_nobody(small_run, tmp_path):
+    run = tmp_path / "unfinished"
+    shutil.copytree(small_run, run)
+    shutil.rmtree(run / "checkpoints" / "expert")
+    code, _, err = call("distill.py", "--run-dir", str(run))
+    assert code == 2 and "holds no expert yet: finish steer.py first" in err

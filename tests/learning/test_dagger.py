@@ -1,0 +1,201 @@
+"""Distillation on a cart whose goal only a camera sees: who acts, what is labelled, kept and learnt."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from expertgen_jax.learning import student
+from expertgen_jax.learning.dagger import Dagger, DaggerConfig
+from expertgen_jax.learning.student import StudentConfig
+from expertgen_jax.runs import training
+from expertgen_jax.runs.runlog import Progress, Run
+from expertgen_jax.sim import rollout
+from expertgen_jax.task import Script, Start, Task, View
+from expertgen_jax.vision.appearance import VisualRandomization
+
+CHUNK, HORIZON = 2, 16
+CONFIG = DaggerConfig(rounds=3, worlds=16, updates=20, batch_size=32, eval_period=2, eval_episodes=8)
+
+
+def scene() -> mujoco.MjSpec:
+    spec = mujoco.MjSpec()
+    spec.option.timestep = 0.01
+    cart = spec.worldbody.add_body(name="cart")
+    cart.add_geom(size=[0.05, 0, 0], mass=1.0)
+    cart.add_joint(name="x", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[1, 0, 0], damping=40.0)
+    goal = spec.worldbody.add_body(name="goal", mocap=True, pos=[0, 0, 0.2])
+    goal.add_geom(size=[0.05, 0, 0], contype=0, conaffinity=0)
+    actuator = spec.add_actuator(name="x", target="x", trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    actuator.set_to_position(kp=1000.0)
+    return spec
+
+
+def reset(key: jax.Array) -> Start:
+    """The cart in the middle, a goal on one side; every fourth out of reach."""
+    side_key, far_key = jax.random.split(key)
+    side = jax.random.rademacher(side_key, (), jnp.float32)
+    goal = side * jnp.where(jax.random.bernoulli(far_key, 0.25), 5.0, 0.15)
+    return Start(jnp.zeros(1), goal, mocap_pos=jnp.array([[1.0, 0.0, 0.0]]) * goal + jnp.array([[0.0, 0.0, 0.2]]))
+
+
+CART = Task(
+    name="cart",
+    scene=scene,
+    control_dt=0.02,
+    horizon=HORIZON,
+    action_size=1,
+    observation={"way": "m"},
+    reset=reset,
+    observe=lambda data, goal: {"way": goal - data.qpos},
+    control=lambda data, action: data.qpos + 0.1 * action,
+    success=lambda data, goal: jnp.abs(data.qpos[0] - goal) < 0.04,
+    script=Script(lambda key: (), lambda memory, data, goal, key: (memory, jnp.zeros(1))),
+    proprioception={"x": "m"},
+    feel=lambda data: {"x": data.qpos},
+    cameras={"above": View((0.0, -0.01, 1.0), (0.0, 0.0, 0.0), 0.6)},
+    hold=1,
+)
+
+
+def steer(params: None, obs: jax.Array, key: jax.Array) -> jax.Array:
+    """To the goal's side; later in the chunk more slowly, so that the order of a label shows."""
+    return jnp.sign(obs) * jnp.array([[0.5], [0.4]])
+
+
+EXPERT = rollout.policy_from_obs(CHUNK, steer)
+
+
+@pytest.fixture(scope="module")
+def dagger() -> Dagger:
+    env = rollout.make_env(CART, "native")
+    return Dagger(env, None, EXPERT, CONFIG, StudentConfig(image_size=16, hidden=(16,)), VisualRandomization())
+
+
+def of(dagger, state=None, **config):
+    """The same with other settings, and perhaps a student of the state."""
+    eyes = StudentConfig(modality="state", hidden=(16,)) if state else dagger.student
+    return dagger.replace(config=dataclasses.replace(CONFIG, **config), student=eyes)
+
+
+@pytest.fixture(scope="module")
+def played(dagger):
+    """`alpha -> labels, success` of a second round's playing, by a student of the state that has learnt nothing."""
+
+    @functools.cache
+    def play(alpha):
+        one = of(dagger, state=True, alpha_start=alpha, alpha_end=alpha)
+        state = jax.jit(Dagger.init)(one, jax.random.key(0)).replace(round=jnp.int32(1))
+        return jax.device_get(jax.jit(Dagger.play)(one, state, jax.random.key(1)))
+
+    return play
+
+
+@pytest.mark.parametrize(("start", "end", "expected"), [(1.0, 0.2, [1.0, 0.6, 0.2]), (0.0, 0.0, [1.0, 0.0, 0.0])])
+def test_alpha_falls_linearly_after_a_round_of_the_expert(dagger, start, end, expected):
+    one = of(dagger, alpha_start=start, alpha_end=end)
+    state = jax.eval_shape(one.init, jax.random.key(0))
+    alphas = [float(one.alpha(state.replace(round=jnp.int32(i)))) for i in range(CONFIG.rounds)]
+    np.testing.assert_allclose(alphas, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_labels_are_what_the_expert_does_there_whoever_acts(played, alpha):
+    labels, _ = played(alpha)
+    count = int(labels.count)
+    assert count > 20
+    felt = labels.percepts.felt[:count, 0]
+    np.testing.assert_allclose(labels.chunks[:count, :, 0], np.sign(felt) * [0.5, 0.4], atol=1e-6)
+    assert (np.abs(felt) < 0.4).all(), "episodes that fail, with the goal far away, are not kept"
+    assert (labels.chunks[count:] == 0).all()
+
+
+def test_every_decision_is_counted_and_failures_are_dropped(dagger, played):
+    labels, success = played(1.0)
+    reached = round(float(success) * CONFIG.worlds)
+    assert 0 < reached < CONFIG.worlds
+    failed = (CONFIG.worlds - reached) * HORIZON // CHUNK  # these run to the horizon
+    assert labels.labelled == labels.count + failed
+
+
+def test_who_acts(played):
+    """An untrained student hardly moves: without the expert nothing succeeds."""
+    assert played(1.0)[1] > 0.5 and played(0.0)[1] == 0.0
+    assert played(0.0)[0].count == 0 and played(0.0)[0].labelled == CONFIG.worlds * HORIZON // CHUNK
+
+
+def test_nothing_is_learnt_before_the_first_label(dagger):
+    helpless = rollout.policy_from_obs(CHUNK, lambda params, obs, key: jnp.zeros((CHUNK, 1)))
+    alone = of(dagger.replace(expert=helpless), state=True)
+    state = jax.jit(Dagger.init)(alone, jax.random.key(0))
+    after, figures = jax.jit(Dagger.round)(alone, state)
+    assert after.labels.count == 0 and after.round == 1 and figures["train_success"] == 0
+    for a, b in zip(
+        jax.tree.leaves((state.student, state.opt_state)),
+        jax.tree.leaves((after.student, after.opt_state)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_percepts_are_normalised_by_whole_episodes(dagger):
+    one = of(dagger, state=True)
+    state = jax.jit(Dagger.round)(one, jax.jit(Dagger.init)(one, jax.random.key(0)))[0]
+    felt = state.labels.percepts.felt[: int(state.labels.count), 0]
+    np.testing.assert_allclose(state.student.mean.felt, felt.mean(0), atol=0.02)
+    np.testing.assert_allclose(state.student.std.felt, felt.std(0), rtol=0.05)
+
+
+def test_later_rounds_add_to_the_labels(dagger):
+    program = jax.jit(Dagger.round)
+    states = [jax.jit(Dagger.init)(dagger, jax.random.key(0))]
+    for _ in range(2):
+        states.append(program(dagger, states[-1])[0])
+    first, second = (state.labels for state in states[1:])
+    count = int(first.count)
+    assert 0 < count < int(second.count)
+    np.testing.assert_array_equal(second.chunks[:count], first.chunks[:count])
+    np.testing.assert_array_equal(second.percepts.seen[:count], first.percepts.seen[:count])
+    for name in ("mean", "std"):  # settled by the first round
+        assert all(
+            np.array_equal(a, b) for a, b in zip(*(getattr(state.student, name) for state in states[1:]), strict=True)
+        )
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path, {})
+
+
+def test_a_student_learns_to_see_the_goal(dagger, run):
+    able = of(dagger, updates=150)
+    learnt = training.distil(run, able, jax.random.key(0), Progress())
+    rows = run.rows()
+    assert [row["round"] for row in rows] == [1, 2, 3] and rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    worlds = rollout.run(able.env, student.policy(able.eyes, CHUNK), learnt, jax.random.key(9), 64)
+    within = np.abs(worlds.context) < 1
+    assert worlds.success[within].mean() > 0.9
+
+
+def test_an_interrupted_distillation_ends_as_an_undisturbed_one(dagger, run, tmp_path_factory):
+    dagger = of(dagger, state=True)
+    undisturbed = training.distil(run, dagger, jax.random.key(0), Progress())
+    other = Run(tmp_path_factory.mktemp("other"), {})
+
+    def interrupt(phase, fraction, text):
+        if fraction == 1.0:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        training.distil(other, dagger, jax.random.key(0), interrupt)
+    last = other.checkpoints / "training" / str(CONFIG.rounds)
+    last.rename(last.with_name("lost"))  # as if it had been cut off in the last round
+    resumed = training.distil(other, dagger, jax.random.key(0), Progress())
+    for a, b in zip(jax.tree.leaves(undisturbed), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    timeless = [[{k: v for k, v in row.items() if k != "wall_s"} for row in r.rows()] for r in (run, other)]
+    assert timeless[0] == timeless[1]

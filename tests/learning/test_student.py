@@ -1,0 +1,161 @@
+"""Students: what they perceive, remember and predict."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from expertgen_jax.errors import UserError
+from expertgen_jax.learning import student
+from expertgen_jax.learning.student import Eyes, Percept, StudentConfig
+from expertgen_jax.vision.appearance import VISUAL_RANDOMIZATIONS, VisualRandomization
+
+OFF = VISUAL_RANDOMIZATIONS["off"]
+SMALL = StudentConfig(image_size=16, points=32, hidden=(32,))
+SEEN = {"depth": (3, 16, 16, 1), "rgb": (3, 16, 16, 3), "points": (32, 3), "state": (0,), "blank": (0,)}
+CHUNK = (4, 6)
+
+
+@pytest.fixture(scope="module")
+def env(envs):
+    return envs("peg", "native")
+
+
+def perceive(eyes, memory, world, key):
+    return jax.jit(eyes.perceive)(memory, world, jax.random.key(key))
+
+
+def begin(eyes):
+    return jax.jit(eyes.init)(jax.random.key(0))
+
+
+def config(modality, **changes):
+    return dataclasses.replace(SMALL, modality=modality, **changes)
+
+
+@pytest.mark.parametrize("modality", SEEN)
+def test_percepts_have_their_shapes_and_a_student_acts_on_them(env, world, modality):
+    eyes = Eyes(env, config(modality, history=2), OFF)
+    memory = perceive(eyes, begin(eyes), world, 1)
+    assert memory.percepts.seen.shape == (2, *SEEN[modality])
+    assert np.isfinite(memory.percepts.felt).all() and np.isfinite(memory.percepts.seen).all()
+    fresh = student.untrained(eyes.config, memory.percepts, CHUNK, jax.random.key(2))
+    actions = student.act(fresh, memory.percepts, jax.random.key(3))
+    assert actions.shape == CHUNK and (jnp.abs(actions) <= 1).all()
+
+
+@pytest.mark.parametrize("modality", ["depth", "rgb", "points", "blank"])
+def test_where_the_socket_is_shows_in_pictures_only(env, world, modality):
+    eyes = Eyes(env, config(modality), OFF)
+
+    def look(world):
+        return perceive(eyes, begin(eyes), world, 1).percepts
+
+    data = env.task.reset(jax.random.key(9), env.sizes)
+    elsewhere = world.data.mocap_pos + jnp.array([0.03, 0.0, 0.0])
+    socket = env.model.mj.body("socket").id
+    moved = world.data.replace(mocap_pos=elsewhere, xpos=world.data.xpos.at[socket].set(elsewhere[0]))
+    one, other = look(world), look(world.replace(data=moved, context=data.context))
+    np.testing.assert_array_equal(one.felt, other.felt)
+    changed = np.abs(one.seen - other.seen) > 1e-4
+    assert not changed.size if modality == "blank" else changed.mean() > 0.02
+
+
+def test_memory_keeps_the_newest_percepts_first(env, world):
+    eyes = Eyes(env, config("depth", history=3), OFF)
+
+    def at(step):
+        return world.replace(steps=jnp.int32(4 * step), data=world.data.replace(qpos=jnp.full(6, float(step))))
+
+    memory = begin(eyes)
+    for step in range(4):
+        memory = perceive(eyes, memory, at(step), step)
+        if step == 0:
+            np.testing.assert_array_equal(memory.percepts.felt[:, 0], [0, 0, 0])
+            assert (memory.percepts.seen[2] > 0).all(), "the first percept fills the memory"
+    np.testing.assert_array_equal(memory.percepts.felt[:, 0], [3, 2, 1])
+
+
+def test_a_late_picture_is_the_one_before(env, world):
+    eyes = Eyes(env, config("depth"), VisualRandomization(stale=1.0, noise=0.01))
+    first = perceive(eyes, begin(eyes), world, 1)
+    assert (first.percepts.seen > 0).any(), "the first is never late"
+    second = perceive(eyes, first, world.replace(steps=jnp.int32(4)), 2)
+    np.testing.assert_array_equal(second.percepts.seen, first.percepts.seen)
+
+
+def test_points_are_in_the_frame_of_the_workspace(env, world):
+    eyes = Eyes(env, config("points", points=256), OFF)
+    cloud = perceive(eyes, begin(eyes), world, 1).percepts.seen[0]
+    box = env.task.workspace
+    middle = (np.array(box.low) + np.array(box.high)) / 2
+    empty = np.isclose(cloud, middle).all(-1)
+    assert ((cloud >= np.array(box.low)) & (cloud <= np.array(box.high))).all() and not empty.all()
+    # The plug's tip: a square of 10 mm around the hand's axis.
+    assert (np.abs(cloud[:, :2]).max(1) < 0.0101).mean() > 0.1
+
+
+def test_statistics_normalise_what_is_felt_and_seen():
+    rng = np.random.default_rng(0)
+    felt = rng.normal(3.0, 2.0, (400, 2, 5))
+    pictures = rng.normal([[[[1.0]]], [[[9.0]]]], 0.5, (400, 2, 2, 8, 8, 1))
+    mean, std = student.statistics(Percept(jnp.float32(felt), jnp.float32(pictures)))
+    np.testing.assert_allclose(mean.felt, 3.0, atol=0.3)
+    np.testing.assert_allclose(std.felt, 2.0, atol=0.2)
+    np.testing.assert_allclose(mean.seen.ravel(), [1.0, 9.0], atol=0.02)
+    np.testing.assert_allclose(std.seen.ravel(), 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize(("modality", "shape"), [("depth", (1, 8, 8, 1)), ("points", (16, 3))])
+@pytest.mark.parametrize("head", ["regression", "diffusion"])
+def test_a_student_learns_from_what_it_sees(modality, shape, head):
+    """The action is where a blob, or the highest point, is: only what is seen tells."""
+    rng = np.random.default_rng(1)
+    place = rng.uniform(-0.8, 0.8, (512, 1))
+    if modality == "depth":
+        columns = np.linspace(-1, 1, 8)
+        seen = np.exp(-(((columns - place) / 0.3) ** 2))[:, None, None, :, None] * np.ones((1, 1, 8, 1, 1))
+        seen = seen.reshape(512, 1, 1, 8, 8, 1)
+    else:
+        seen = rng.uniform(-1, 1, (512, 1, 16, 3)) * [1, 1, 0.1]
+        seen[:, 0, 3] = np.concatenate([place, 0 * place, 0 * place + 1], axis=1)
+    percepts = Percept(jnp.zeros((512, 1, 2)), jnp.float32(seen))
+    targets = jnp.float32(np.tile(place[:, None], (1, 1, 2)))
+    small = StudentConfig(modality=modality, head=head, image_size=8, hidden=(64, 64))
+    fresh = student.untrained(small, jax.tree.map(lambda x: x[0], percepts), (1, 2), jax.random.key(0))
+    mean, std = student.statistics(percepts)
+    fresh = fresh.replace(mean=mean, std=std)
+    optimizer = optax.adam(2e-3)
+
+    @jax.jit
+    def train(fresh, keys):
+        def update(carry, key):
+            learner, state = carry
+            grads = jax.grad(lambda p: student.loss(learner.replace(params=p), percepts, targets, key))(learner.params)
+            updates, state = optimizer.update(grads, state)
+            return (learner.replace(params=optax.apply_updates(learner.params, updates)), state), None
+
+        return jax.lax.scan(update, (fresh, optimizer.init(fresh.params)), keys)[0][0]
+
+    learnt = train(fresh, jax.random.split(jax.random.key(1), 300))
+    actions = jax.vmap(lambda p, k: student.act(learnt, p, k))(percepts, jax.random.split(jax.random.key(2), 512))
+    assert np.abs(actions - targets).mean() < 0.1
+    assert np.abs(targets).mean() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted", "problem"),
+    [
+        ({"cameras": None}, {"modality": "depth"}, "has no cameras"),
+        ({"workspace": None}, {"modality": "points"}, "has no workspace"),
+        ({"feel": None}, {"modality": "blank"}, "defines no proprioception"),
+        ({}, {"image_size": 20}, "must be a multiple of 8"),
+    ],
+)
+def test_what_a_task_does_not_have_is_said(env, changes, wanted, problem):
+    lacking = env.replace(task=dataclasses.replace(env.task, **changes))
+    with pytest.raises(UserError, match=problem):
+        Eyes(lacking, dataclasses.replace(SMALL, **wanted), OFF)

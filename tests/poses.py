@@ -1,0 +1,57 @@
+"""Success in poses made by hand."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from expertgen_jax.scenes import OPENING
+from expertgen_jax.sim import physics, rollout
+from expertgen_jax.tasks.assembly.fit import Context
+
+
+def assert_judged(env: rollout.Env, cases: dict[str, tuple[bool, bool | None, np.ndarray]]) -> None:
+    """Strict and lenient success in poses `{description: (strict, lenient or None where either will do, qpos)}`.
+
+    The socket stands at the origin, and is seen where it is not.
+    """
+
+    def judge(qpos: jax.Array) -> tuple[jax.Array, jax.Array]:
+        data = physics.init(env.model, qpos, ctrl=qpos, mocap_pos=jnp.zeros((1, 3)))
+        fit = jax.tree.map(lambda x: x[0], env.sizes["fit"])
+        context = Context(fit, jnp.array([0.002, -0.002, 0.0]), jnp.float32(0.05))
+        return env.task.success(data, context), env.task.lenient(data, context)
+
+    got = jax.jit(jax.vmap(judge))(np.float32([qpos for *_, qpos in cases.values()]))
+    for what, (strict, lenient, _), strict_got, lenient_got in zip(cases, cases.values(), *got, strict=True):
+        assert bool(strict_got) == strict, f"{what}: strict"
+        assert lenient is None or bool(lenient_got) == lenient, f"{what}: lenient"
+
+
+CLOSED, OPEN = np.full(2, OPENING / 2), np.zeros(2)
+
+
+def hand_at(place: ArrayLike, fingers: ArrayLike, yaw: float = 0.0) -> np.ndarray:
+    """The hand's part of `qpos`, and `ctrl`, of tasks with a gripper: `[8]`."""
+    return np.concatenate([place, [yaw, 0, 0], fingers])
+
+
+def assert_judged_on_table(
+    env: rollout.Env,
+    cases: Mapping[str, tuple[bool, np.ndarray, float]],
+    mocap_pos: ArrayLike = (),
+    mocap_quat: ArrayLike = (),
+) -> None:
+    """Success of `{description: (success, qpos, speed of the object)}`."""
+    given = {"mocap_pos": mocap_pos, "mocap_quat": mocap_quat}
+    mocap = {name: jnp.asarray([x], jnp.float32) for name, x in given.items() if len(np.asarray(x))}
+
+    def judge(qpos: jax.Array, speed: jax.Array) -> jax.Array:
+        data = physics.init(env.model, qpos, ctrl=qpos[:8], **mocap)
+        return env.task.success(data.replace(qvel=data.qvel.at[8].set(speed)), ())
+
+    poses, speeds = (np.float32([case[i] for case in cases.values()]) for i in (1, 2))
+    for what, (want, *_), got in zip(cases, cases.values(), jax.jit(jax.vmap(judge))(poses, speeds), strict=True):
+        assert bool(got) == want, what

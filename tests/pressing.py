@@ -1,0 +1,61 @@
+"""Plays commands from rest and looks at every substep: how deep parts sink into each other."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim.physics import mjx  # which silences its comment on Warp
+
+BACKENDS = ("native", "mjx")
+WORLDS, CONTROL_STEPS = 12, 30  # one shape for every `press`, hence one compilation a back end
+
+
+class Path(NamedTuple):
+    """What `press` saw at every substep, `[worlds, substeps, ...]`; xpos and xmat are the hand's."""
+
+    qpos: np.ndarray
+    xpos: np.ndarray
+    xmat: np.ndarray
+
+
+def press_program(env: rollout.Env) -> Callable[[np.ndarray, np.ndarray], Path]:
+    """`(qpos [n, 6], ctrl [n, 30, 6]) -> Path` for n <= WORLDS: plays commands from rest and looks at each substep."""
+    hand = env.model.mj.body("hand").id
+
+    def play(qpos: jax.Array, ctrl: jax.Array) -> Path:
+        def substep(data, command):
+            data = physics.step(env.model, data, command, 1)
+            return data, Path(data.qpos, data.xpos[hand], data.xmat[hand])
+
+        if env.model.backend == "native":
+            start = physics.init(env.model, qpos, ctrl=qpos, mocap_pos=jnp.zeros((1, 3)))
+        else:  # what `init` would add, the first step computes anyway; compiling it takes 10 s
+            start = mjx.make_data(env.model.device).replace(
+                qpos=qpos, mocap_pos=jnp.zeros((1, 3)), mocap_quat=jnp.array([[1.0, 0, 0, 0]])
+            )
+        return jax.lax.scan(substep, start, jnp.repeat(ctrl, env.nstep, axis=0))[1]
+
+    program = jax.jit(jax.vmap(play))
+
+    def press(qpos: np.ndarray, ctrl: np.ndarray) -> Path:
+        count = len(qpos)
+        rows = np.arange(WORLDS) % count
+        return Path(*(np.asarray(x)[:count] for x in program(np.float32(qpos)[rows], np.float32(ctrl)[rows])))
+
+    return press
+
+
+def deepest(mj: mujoco.MjModel, path: np.ndarray) -> np.ndarray:
+    """How deep parts lie in each other (m) in each state of `path [T, nq]`, by the C engine's collision detection."""
+    data, depths = mujoco.MjData(mj), []
+    for qpos in path:
+        data.qpos = qpos
+        mujoco.mj_kinematics(mj, data)
+        mujoco.mj_collision(mj, data)
+        depths.append(-min(data.contact.dist, default=0.0))
+    return np.array(depths)

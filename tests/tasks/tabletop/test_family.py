@@ -1,0 +1,20 @@
+"""What holds for every task of the table-top family."""
+
+import jax
+import pytest
+
+from expertgen_jax.sim import rollout
+from expertgen_jax.tasks.registry import FAMILIES
+
+pytestmark = pytest.mark.parametrize("name", FAMILIES["tabletop"])
+
+
+def test_scripts_are_imperfect(envs, name):
+    env = envs(name, "native")
+    worlds = rollout.run(env, rollout.policy_from_script(env.task.script), (), jax.random.key(5), 256)
+    assert 0.09 <= worlds.success.mean() <= 0.66, "the published range"
+    assert not worlds.diverged.any()
+
+
+def test_observations_are_small(envs, name):
+    assert rollout.sizes(envs(name, "native"))[0] <= 60

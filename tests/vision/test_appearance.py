@@ -1,0 +1,118 @@
+"""Visual randomisation: nothing where it is off, within its ranges where it is on."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from expertgen_jax.vision import appearance, camera
+from expertgen_jax.vision.appearance import VISUAL_RANDOMIZATIONS, VisualRandomization
+
+SIZE = 24
+OFF, DEFAULT, STRONG = (VISUAL_RANDOMIZATIONS[name] for name in ("off", "default", "strong"))
+
+
+@pytest.fixture(scope="module")
+def env(envs):
+    return envs("peg", "native")
+
+
+@pytest.fixture(scope="module")
+def see(env, world):
+    """`(ranges, appearance's key, picture's key) -> Image`."""
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def see(ranges, look_key, key):
+        look = appearance.draw(ranges, env.task, env.model.mj, jax.random.key(look_key))
+        return appearance.see(ranges, env.task, env.model.mj, world, look, SIZE, jax.random.key(key))
+
+    return see
+
+
+def test_off_is_what_the_cameras_see(env, world, see):
+    image = see(OFF, 0, 0)
+    geoms = camera.visible(env.model.mj, world.data, world.fields)
+    for i, view in enumerate(env.task.cameras.values()):
+        plain = camera.render(geoms, camera.of_view(env.model.mj, world.data, view), SIZE, SIZE)
+        np.testing.assert_allclose(image.depth[i], plain.depth, atol=1e-5)
+        np.testing.assert_allclose(image.rgb[i], plain.rgb, atol=1e-3)
+        np.testing.assert_allclose(image.points[i], plain.points, atol=1e-5)
+        assert len(np.unique(image.segmentation[i])) >= 3, "the view shows the scene"
+    for a, b in zip(image, see(OFF, 1, 1), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_camera_sees_plug_and_socket(env, see):
+    body = np.asarray(env.model.mj.geom_bodyid)[np.asarray(see(OFF, 0, 0).segmentation)]
+    for seen in body:
+        for name in ("plug", "socket"):
+            assert (seen == env.model.mj.body(name).id).sum() > 5, name
+
+
+def test_an_appearance_stays_for_the_episode_and_differs_between_episodes(see):
+    still = dataclasses.replace(DEFAULT, noise=0.0, holes=0.0, stale=0.0)
+    one, same, other = see(still, 0, 0), see(still, 0, 1), see(still, 1, 0)
+    np.testing.assert_array_equal(one.depth, same.depth)
+    assert (np.abs(one.rgb - other.rgb) > 0.02).mean() > 0.5
+    assert (one.depth != other.depth).mean() > 0.3
+
+
+def test_draws_stay_in_their_ranges(env):
+    draw = jax.jit(jax.vmap(lambda key: appearance.draw(STRONG, env.task, env.model.mj, key)))
+    looks = draw(jax.random.split(jax.random.key(0), 500))
+    for values, bound in ((looks.moved, STRONG.moved), (looks.turned, STRONG.turned), (looks.zoom - 1, STRONG.zoomed)):
+        assert 0.95 * bound < np.abs(values).max() <= bound * 1.001
+        assert np.abs(values.mean(0)).max() < 0.15 * bound
+    assert looks.rgb.min() >= 0 and looks.rgb.max() <= 1 and looks.rgb.std(0).min() > 0.05
+    place, size = looks.distractors.pos, looks.distractors.size
+    assert place.shape == (500, STRONG.distractors, 3)
+    away = np.linalg.norm(place[..., :2], axis=-1)
+    assert away.min() >= 0.12 and away.max() <= 0.25
+    height = np.where(np.arange(STRONG.distractors) % 2, size[..., 0], size[..., 2])  # boxes and balls in turn
+    np.testing.assert_array_equal(place[..., 2], height, err_msg="they stand on the ground")
+
+
+def test_distractors_are_seen_and_hide_nothing_but_what_is_behind(see):
+    clear, cluttered = see(OFF, 0, 0), see(VisualRandomization(distractors=6), 0, 0)
+    new = np.asarray(cluttered.segmentation == -2)
+    assert 0.002 < new.mean() < 0.5
+    assert (cluttered.depth[new] < clear.depth[new]).all()
+    np.testing.assert_array_equal(cluttered.depth[~new], clear.depth[~new])
+
+
+def test_depth_is_measured_with_noise_in_steps_and_with_holes(see):
+    true = np.asarray(see(OFF, 0, 0).depth)
+    near = true < 5
+    noisy = np.asarray(see(VisualRandomization(noise=0.002), 0, 0).depth)
+    assert (noisy - true)[near].std() == pytest.approx(0.002, rel=0.1) and abs((noisy - true)[near].mean()) < 2e-4
+    stepped = np.asarray(see(VisualRandomization(quantum=0.004), 0, 0).depth)
+    assert np.abs(stepped - true)[near].max() <= 0.00201
+    np.testing.assert_allclose(stepped[near] / 0.004, np.round(stepped[near] / 0.004), atol=1e-3)
+    image = see(VisualRandomization(holes=0.5), 0, 7)
+    holes = np.asarray(image.depth == 0)
+    assert 0 < holes.mean() <= 0.55
+    assert np.isinf(np.asarray(image.points)[holes]).all(), "and belong to no point"
+    np.testing.assert_array_equal(image.depth[~holes], true[~holes])
+
+
+def test_points_are_where_a_camera_in_its_place_would_have_seen_them(env, world, see):
+    """A camera that is moved without anybody's knowing shifts its cloud."""
+    true, shifted = see(OFF, 0, 0), see(VisualRandomization(moved=0.01), 0, 0)
+    top = np.asarray(true.segmentation[0] == shifted.segmentation[0]) & (np.asarray(true.depth[0]) < 1)
+    off = np.linalg.norm(shifted.points[0] - true.points[0], axis=-1)[top]
+    assert 0.0005 < np.median(off) < 0.03
+
+
+def test_turning_and_moving_a_camera():
+    plain = camera.look_at([0.0, -1.0, 1.0], [0.0, 0.0, 0.0])
+    moved = camera.moved(plain, jnp.array([0.1, 0.0, 0.0]), jnp.zeros(3), jnp.float32(1.1))
+    np.testing.assert_allclose(moved.pos, [0.1, -1.0, 1.0], atol=1e-6)
+    np.testing.assert_allclose(moved.mat, plain.mat, atol=1e-6)
+    assert moved.fovy == pytest.approx(1.1 * plain.fovy)
+    turned = camera.moved(plain, jnp.zeros(3), jnp.array([0.0, 0.02, 0.0]), jnp.float32(1.0))
+    forward = -np.asarray(plain.mat)[:, 2]
+    np.testing.assert_allclose(np.arccos(-np.asarray(turned.mat)[:, 2] @ forward), 0.02, rtol=0.02)
+    np.testing.assert_allclose(turned.mat.T @ turned.mat, np.eye(3), atol=1e-6)
