@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from expertgen_jax.cli import command
-from expertgen_jax.runs.runlog import provenance, write_json
+from expertgen_jax.files import write_json
+from expertgen_jax.runs.provenance import provenance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +36,20 @@ class SecondStart:
 
 def main(args: SecondStart) -> None:
     flags = ["--demo.episodes", "256", "--prior.train-steps", "100", "--steer.eval-period", "1"]
-    steer = Path(__file__).parents[1] / "experiments" / "steer.py"
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        call = [sys.executable, str(steer), "--task", args.task, "--physics", args.physics, "--run-dir", str(run)]
+        call = [
+            sys.executable,
+            "-m",
+            "expertgen_jax",
+            "steer",
+            "--task",
+            args.task,
+            "--physics",
+            args.physics,
+            "--run-dir",
+            str(run),
+        ]
         call += [*flags, "--steer.block-iterations", "1"]
         for _ in range(2):  # the first one compiles, the second one meets a checkpoint for the first time
             seconds_to_iteration(call, run)
@@ -74,4 +85,4 @@ def _iterations(run: Path) -> int:
 
 
 if __name__ == "__main__":
-    command.run(SecondStart, main)
+    command.run("second_start", SecondStart, main, None)

@@ -19,10 +19,11 @@ import numpy as np
 from mujoco.batch import Batch
 
 from expertgen_jax.cli import command
+from expertgen_jax.files import write_json
 from expertgen_jax.learning import diffusion
 from expertgen_jax.learning.steering import SteerConfig, Steering, SteerState
-from expertgen_jax.runs import report
-from expertgen_jax.runs.runlog import provenance, write_json
+from expertgen_jax.runs import tables
+from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.sim import physics, rollout
 from expertgen_jax.sim.rollout import Env, World
 from expertgen_jax.task import View
@@ -59,7 +60,7 @@ def main(args: Throughput) -> None:
         for worlds in (64, 256, 1024, 4096, 16384) if args.sweep else args.worlds:
             rows.append(measure(args, backend, worlds))
             print(
-                report.table([{"": name, "value": _cell(value)} for name, value in rows[-1].items()]), "\n", flush=True
+                tables.table([{"": name, "value": _cell(value)} for name, value in rows[-1].items()]), "\n", flush=True
             )
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def main(args: Throughput) -> None:
 def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     """Times every part and loop for one back end and batch size; rates are a second, ratios of times."""
     config = SteerConfig(worlds=worlds, block_iterations=args.iterations)
-    env = rollout.make_env(registry.load(args.task), backend, worlds)
+    env = rollout.make_env(registry.load_task(args.task), backend, worlds)
     prior = diffusion.untrained(diffusion.DiffusionConfig(), rollout.sizes(env)[0], env.task.action_size)
     steering = Steering(env, prior, config)
     state = jax.jit(lambda s: steering.block(s)[0])(jax.jit(steering.init)(jax.random.key(0)))
@@ -90,7 +91,7 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
         "learning": (loop(lambda s: steering.learn(s)[0]), state),
         "iteration": (lambda s: steering.block(s)[0], state),
     }
-    views = tuple((env.task.cameras or {}).values())
+    views = tuple(env.task.cameras.values())
     if views:
         programs |= {f"depth_{size}": (depth_pictures(env, views, size), state.worlds) for size in PICTURES}
     calls = {name: compiled(*program) for name, program in programs.items()}
@@ -192,4 +193,4 @@ def _cell(value: float | str) -> str:
 
 
 if __name__ == "__main__":
-    command.run(Throughput, main)
+    command.run("throughput", Throughput, main, None)

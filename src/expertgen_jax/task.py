@@ -1,8 +1,12 @@
-"""What a task is: sizes and a handful of pure, unbatched functions."""
+"""What a task is: sizes and a handful of pure, unbatched functions.
+
+The functions read a world's state through `Data`, the fields that every back end has. Each kind of function has a
+protocol here, whose `__call__` says what it takes and returns; plain functions and lambdas fit them.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +19,75 @@ Level = Literal["off", "default", "strong"]
 """How much is randomised, of physics or of what cameras see."""
 
 
+class Data(Protocol):
+    """The portable fields of a world's state: `mjx.Data` on every back end has them, under MuJoCo's names.
+
+    As after `mj_step`, what derives from the positions (`xpos` to `sensordata`) is one substep old.
+    """
+
+    @property
+    def qpos(self) -> jax.Array:
+        """Positions of the joints, `[nq]` (m, rad)."""
+
+    @property
+    def qvel(self) -> jax.Array:
+        """Velocities of the joints, `[nv]` (m/s, rad/s)."""
+
+    @property
+    def ctrl(self) -> jax.Array:
+        """Commands to the actuators, `[nu]`."""
+
+    @property
+    def time(self) -> jax.Array:
+        """Since the episode's start, scalar (s)."""
+
+    @property
+    def xpos(self) -> jax.Array:
+        """Origins of the bodies, `[nbody, 3]` (m)."""
+
+    @property
+    def xquat(self) -> jax.Array:
+        """Orientations of the bodies, `[nbody, 4]`, w-x-y-z."""
+
+    @property
+    def xmat(self) -> jax.Array:
+        """The same as rotation matrices, `[nbody, 3, 3]`."""
+
+    @property
+    def site_xpos(self) -> jax.Array:
+        """Positions of the sites, `[nsite, 3]` (m)."""
+
+    @property
+    def site_xmat(self) -> jax.Array:
+        """Orientations of the sites, `[nsite, 3, 3]`."""
+
+    @property
+    def sensordata(self) -> jax.Array:
+        """Readings of the sensors, `[nsensordata]`."""
+
+    @property
+    def mocap_pos(self) -> jax.Array:
+        """Positions of the mocap bodies, `[nmocap, 3]` (m)."""
+
+    @property
+    def mocap_quat(self) -> jax.Array:
+        """Orientations of the mocap bodies, `[nmocap, 4]`, w-x-y-z."""
+
+
+PORTABLE = tuple(name for name, field in vars(Data).items() if isinstance(field, property))
+"""Names of the fields of `Data`."""
+
+
 class Start(NamedTuple):
-    """How an episode starts: what `physics.init` takes, the episode's context, its own model fields (friction, sizes,
-    masses, gains, ...; see `physics.Model.fields`), which of the task's variants it is, and by how many control steps
-    observations and actions come late (whole numbers up to `Task.max_delay`)."""
+    """How an episode starts.
+
+    Attributes:
+      qpos: `[nq]`; ctrl: `[nu]`; mocap_pos: `[nmocap, 3]`; mocap_quat: `[nmocap, 4]`; see `physics.init`.
+      context: of the episode.
+      fields: model fields of its own (friction, sizes, masses, gains, ...); see `physics.Model.fields`.
+      variant: which of the task's variants it is.
+      delays: by how many control steps observations, and actions, come late: whole numbers up to `Task.max_delay`.
+    """
 
     qpos: jax.Array
     context: Context
@@ -28,6 +97,38 @@ class Start(NamedTuple):
     fields: Mapping[str, jax.Array] = {}
     variant: jax.Array | int = 0
     delays: jax.Array | tuple[int, int] = (0, 0)
+
+
+Reset = Callable[..., Start]
+"""`key -> Start`, a random start of an episode; `(key, parameters) -> Start` for a task with `parameters`."""
+
+
+class Observe(Protocol):
+    """What is observed of a state."""
+
+    def __call__(self, data: Data, context: Context, /) -> Mapping[str, jax.Array]:
+        """The parts of an observation, by name."""
+
+
+class Control(Protocol):
+    """The controller between actions and actuators."""
+
+    def __call__(self, data: Data, action: jax.Array, /) -> jax.Array:
+        """Commands to the actuators, `[nu]`, for an action `[action_size]` in [-1, 1]."""
+
+
+class Predicate(Protocol):
+    """A rule of success."""
+
+    def __call__(self, data: Data, context: Context, /) -> jax.Array:
+        """Whether the state fulfils it: a scalar bool."""
+
+
+class Sense(Protocol):
+    """What a robot measures of itself."""
+
+    def __call__(self, data: Data, /) -> Mapping[str, jax.Array]:
+        """The parts of its proprioception, by name."""
 
 
 class Script(NamedTuple):
@@ -55,7 +156,7 @@ class Disassembly(NamedTuple):
     """
 
     steps: int
-    reset: Callable[..., Start]
+    reset: Reset
     script: Script
     retrace: Callable[[Any, jax.Array], jax.Array]
     bias: Callable[[jax.Array], jax.Array]
@@ -63,7 +164,7 @@ class Disassembly(NamedTuple):
 
 
 class View(NamedTuple):
-    """A camera of a task.
+    """A camera of a student.
 
     Attributes:
       eye: where it stands (m).
@@ -86,12 +187,45 @@ class Box(NamedTuple):
     body: str = ""
 
 
+class Senses(NamedTuple):
+    """What a student perceives, and nothing else: it must not tell what only cameras can.
+
+    Attributes:
+      proprioception: name and unit of each part of `sense`, in the order in which they are concatenated.
+      sense: what the robot measures of itself: joints, forces, commands.
+      cameras: by name.
+      workspace: where point clouds are cropped to, and in whose frame their points are.
+    """
+
+    proprioception: Mapping[str, str]
+    sense: Sense
+    cameras: Mapping[str, View] = {}
+    workspace: Box | None = None
+
+
+class Spectator(NamedTuple):
+    """The camera of videos, as MuJoCo's free camera.
+
+    Attributes:
+      lookat: what it looks at (m).
+      distance: from there (m).
+      azimuth, elevation: in degrees, as in MuJoCo.
+    """
+
+    lookat: tuple[float, float, float] = (0.0, 0.0, 0.03)
+    distance: float = 0.3
+    azimuth: float = 135.0
+    elevation: float = -25.0
+
+
+SPECTATOR = Spectator()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """A manipulation task with a 0/1 reward.
 
-    Functions are unbatched and pure (`jit` and `vmap` are applied outside). `data` has the portable fields of
-    `mjx.Data`: `qpos qvel ctrl time xpos xquat xmat site_xpos site_xmat sensordata mocap_pos mocap_quat`.
+    Functions are unbatched and pure: `jit` and `vmap` are applied outside.
 
     Attributes:
       name: how tables call it.
@@ -99,14 +233,14 @@ class Task:
       control_dt: seconds between two actions, a multiple of the scene's timestep.
       horizon: control steps until an episode is cut off.
       action_size: numbers in an action; each in [-1, 1].
-      observation: name and unit of each entry of `observe`, in the order in which they are concatenated.
-      reset: `key -> Start`; `(key, sizes) -> Start` for a task with `sizes`.
+      observation: name and unit of each part of `observe`, in the order in which they are concatenated.
+      reset: `key -> Start`; `(key, parameters) -> Start` for a task with `parameters`.
       observe: `(data, context) -> {name: array}`; all a policy sees.
       control: `(data, action) -> ctrl [nu]`.
       success: `(data, context) -> bool`, strict. An episode succeeds, and ends, once this has held for `hold` control
         steps in a row.
       script: the imperfect demonstrator.
-      sizes: a pytree of numbers that `reset` turns into model fields and context. They are data of the compiled
+      parameters: a pytree of numbers that `reset` turns into model fields and context. They are data of the compiled
         programs and not code: tasks that differ in nothing else share them.
       variants: names of the kinds of episodes, for which success is told apart too.
       nominal_reset: like `reset` without the spread of starting positions, for the ablation on start noise.
@@ -114,16 +248,12 @@ class Task:
       disassembly: how to take the finished work apart, for demonstrations that are made backwards.
       lenient: `(data, context) -> bool`, latched over an episode; for comparison with published figures only.
       privileged: `(data, context) -> array [n]`, what the critic sees besides the observation.
-      proprioception: name and unit of each entry of `feel`, in the order in which they are concatenated.
-      feel: `data -> {name: array}`, what a robot feels of itself: joints, forces, commands. Students know nothing else
-        but pictures, so that it must not tell what only cameras can.
-      cameras: by name; what students see.
-      workspace: where point clouds are cropped to, and in whose frame their points are.
+      senses: what a student perceives.
       final_pose: `(data, context) -> {name: scalar}` (SI), whose quantiles over final states tell how it succeeded.
       preset: settings that this task needs other than the defaults, as `{"steer": {"episodes": 20000}}`.
       hold: control steps for which `success` must hold.
       max_delay: the longest delay that `reset` draws (control steps).
-      camera: `(lookat [3], distance, azimuth, elevation)` of the video (m, degrees).
+      spectator: the camera of videos.
     """
 
     name: str
@@ -132,44 +262,50 @@ class Task:
     horizon: int
     action_size: int
     observation: Mapping[str, str]
-    reset: Callable[..., Start]
-    observe: Callable[[Any, Context], Mapping[str, jax.Array]]
-    control: Callable[[Any, jax.Array], jax.Array]
-    success: Callable[[Any, Context], jax.Array]
+    reset: Reset
+    observe: Observe
+    control: Control
+    success: Predicate
     script: Script
-    sizes: Any = None
+    parameters: Any = None
     variants: tuple[str, ...] = ()
-    nominal_reset: Callable[..., Start] | None = None
+    nominal_reset: Reset | None = None
     strong_script: Script | None = None
     disassembly: Disassembly | None = None
-    lenient: Callable[[Any, Context], jax.Array] | None = None
+    lenient: Predicate | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None
-    proprioception: Mapping[str, str] | None = None
-    feel: Callable[[Any], Mapping[str, jax.Array]] | None = None
-    cameras: Mapping[str, View] | None = None
-    workspace: Box | None = None
+    senses: Senses | None = None
     final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None
     preset: Mapping[str, Any] | None = None
     hold: int = 5
     max_delay: int = 0
-    camera: tuple[tuple[float, float, float], float, float, float] = ((0.0, 0.0, 0.03), 0.3, 135.0, -25.0)
+    spectator: Spectator = SPECTATOR
+
+    @property
+    def cameras(self) -> Mapping[str, View]:
+        """Cameras of its students; none without `senses`."""
+        return {} if self.senses is None else self.senses.cameras
+
+    def start(self, key: jax.Array, parameters: Any = None) -> Start:
+        """How the episode of a key starts; `parameters` of a task that has them, by default its own."""
+        if self.parameters is None:
+            return self.reset(key)
+        return self.reset(key, self.parameters if parameters is None else parameters)
+
+    def observed(self, data: Data, context: Context) -> jax.Array:
+        """The observation as one vector `[obs_size] float32`, parts in the order of `observation`."""
+        return _joined(self.observation, self.observe(data, context))
+
+    def sensed(self, data: Data) -> jax.Array:
+        """Proprioception as one vector `[n] float32`, parts in the order of `senses.proprioception`; empty without."""
+        return jnp.zeros((0,)) if self.senses is None else _joined(self.senses.proprioception, self.senses.sense(data))
+
+    def known(self, data: Data, context: Context) -> jax.Array:
+        """What only the critic sees `[privileged_size] float32`; empty if the task has nothing to add."""
+        if self.privileged is None:
+            return jnp.zeros((0,))
+        return jnp.ravel(self.privileged(data, context)).astype(jnp.float32)
 
 
-def observe(task: Task, data: Any, context: Context) -> jax.Array:
-    """The observation as one vector `[obs_size] float32`, entries in the order of `task.observation`."""
-    parts = task.observe(data, context)
-    return jnp.concatenate([jnp.ravel(parts[name]) for name in task.observation]).astype(jnp.float32)
-
-
-def feel(task: Task, data: Any) -> jax.Array:
-    """Proprioception as one vector `[n] float32`, entries in the order of `task.proprioception`."""
-    assert task.feel is not None and task.proprioception is not None
-    parts = task.feel(data)
-    return jnp.concatenate([jnp.ravel(parts[name]) for name in task.proprioception]).astype(jnp.float32)
-
-
-def privileged(task: Task, data: Any, context: Context) -> jax.Array:
-    """What only the critic sees `[privileged_size] float32`; empty if the task has nothing to add."""
-    if task.privileged is None:
-        return jnp.zeros((0,))
-    return jnp.ravel(task.privileged(data, context)).astype(jnp.float32)
+def _joined(names: Mapping[str, str], parts: Mapping[str, jax.Array]) -> jax.Array:
+    return jnp.concatenate([jnp.ravel(parts[name]) for name in names]).astype(jnp.float32)

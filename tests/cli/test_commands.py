@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -18,9 +17,13 @@ import pytest
 
 from expertgen_jax.cli import command
 from expertgen_jax.errors import UserError
+from expertgen_jax.files import write_json
 from expertgen_jax.learning import demos, student
-from expertgen_jax.runs import distillation, pipeline, runlog
-from expertgen_jax.runs import settings as settings_lib
+from expertgen_jax.runs import reproduction
+from expertgen_jax.runs.directory import Place, open_directory
+from expertgen_jax.runs.expert import load_run, open_run
+from expertgen_jax.runs.settings import RunSettings, check, from_json, to_json, with_preset
+from expertgen_jax.runs.student import load_student
 from expertgen_jax.sim import rollout
 from expertgen_jax.tasks import registry
 
@@ -143,55 +146,57 @@ def test_mistakes_end_in_one_clear_message(tmp_path, args, said):
     ],
 )
 def test_settings_are_checked(change, said):
-    settings = settings_lib.Settings()
-    stored = json.loads(json.dumps(runlog.as_json(settings)))
+    settings = RunSettings()
+    stored = json.loads(json.dumps(to_json(settings)))
     for name, value in change.items():
         stored[name] = stored[name] | value if isinstance(value, dict) else value
     with pytest.raises(UserError, match=said):
-        settings_lib.check(settings_lib.from_stored(settings, stored), registry.load("peg"))
+        check(from_json(settings, stored), registry.load_task("peg"))
 
 
 def test_a_preset_changes_its_fields_only():
-    changed = settings_lib.with_preset(settings_lib.Settings(), registry.load("block_on_rail").preset)
-    plain = settings_lib.Settings()
+    changed = with_preset(RunSettings(), registry.load_task("block_on_rail").preset)
+    plain = RunSettings()
     assert changed.steer.noise_mode == "row" and changed.steer.learner.batch_size == 256
     assert dataclasses.replace(changed, steer=plain.steer) == plain
     with pytest.raises(UserError, match="nonsense"):
-        settings_lib.with_preset(plain, {"steer": {"nonsense": 1}})
+        with_preset(plain, {"steer": {"nonsense": 1}})
 
 
 def test_a_family_is_each_of_its_tasks_with_its_own_preset(tmp_path, monkeypatch, capsys):
     seen = []
     flags = ["--task", "tabletop", "--seed", "3", "--run-dir", str(tmp_path), "--steer.worlds", "32"]
-    monkeypatch.setattr(sys, "argv", ["steer.py", *flags])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(command, "enable_compilation_cache", lambda: None)
-    command.run(settings_lib.RunSettings, seen.append)
-    assert [args.task for args in seen] == list(registry.FAMILIES["tabletop"])
-    assert [args.run_dir for args in seen] == [tmp_path / args.task for args in seen]
+    command.run_tasks("steer", command.RunArguments, seen.append, flags)
+    assert [args.settings.task for args in seen] == list(registry.FAMILIES["tabletop"])
+    assert [args.place.run_dir for args in seen] == [tmp_path / args.settings.task for args in seen]
     for args in seen:
-        preset = settings_lib.with_preset(settings_lib.RunSettings(), registry.load(args.task).preset or {})
-        assert (args.seed, args.steer.worlds) == (3, 32), "what the command line says"
-        assert (args.prior.chunk, args.steer.episodes) == (preset.prior.chunk, preset.steer.episodes)
+        settings, preset = (
+            args.settings,
+            with_preset(RunSettings(), registry.load_task(args.settings.task).preset or {}),
+        )
+        assert (settings.seed, settings.steer.worlds) == (3, 32), "what the command line says"
+        assert (settings.prior.chunk, settings.steer.episodes) == (preset.prior.chunk, preset.steer.episodes)
     assert "8 of 8" in capsys.readouterr().err
 
 
 def test_settings_survive_json():
-    settings = settings_lib.Settings(seed=3, demos=Path("a.npz"))
-    stored = json.loads(json.dumps(runlog.as_json(settings)))
-    assert runlog.as_json(settings_lib.from_stored(settings_lib.Settings(), stored)) == stored
+    settings = RunSettings(seed=3, demos=Path("a.npz"))
+    stored = json.loads(json.dumps(to_json(settings)))
+    assert to_json(from_json(RunSettings(), stored)) == stored
 
 
 def test_run_directory_of_other_settings(tmp_path):
-    runlog.open_run(tmp_path / "run", {"task": "drawer"})  # nothing was made with these settings
-    runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
+    open_directory(tmp_path / "run", {"task": "drawer"})  # nothing was made with these settings
+    open_directory(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
     (tmp_path / "run" / "demos.npz").write_text("")
-    runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
+    open_directory(tmp_path / "run", {"task": "peg", "steer": {"worlds": 8}})
     with pytest.raises(UserError, match=r"--steer.worlds 8, not 16.*--overwrite"):
-        runlog.open_run(tmp_path / "run", {"task": "peg", "steer": {"worlds": 16}})
+        open_directory(tmp_path / "run", {"task": "peg", "steer": {"worlds": 16}})
     with pytest.raises(UserError, match="--task peg, not gear"):
-        runlog.open_run(tmp_path / "run", {"task": "gear", "steer": {"worlds": 8}})
-    runlog.open_run(tmp_path / "run", {"task": "gear"}, overwrite=True)
+        open_directory(tmp_path / "run", {"task": "gear", "steer": {"worlds": 8}})
+    open_directory(tmp_path / "run", {"task": "gear"}, overwrite=True)
 
 
 def test_run_directory_that_is_none(tmp_path):
@@ -199,15 +204,15 @@ def test_run_directory_that_is_none(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     for overwrite in (False, True):
         with pytest.raises(UserError, match=r"thesis\.txt"):
-            runlog.open_run(tmp_path, {}, overwrite=overwrite)
+            open_directory(tmp_path, {}, overwrite=overwrite)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
     with pytest.raises(UserError, match="cannot be written"):
-        runlog.open_run(tmp_path / "thesis.txt" / "run", {})
+        open_directory(tmp_path / "thesis.txt" / "run", {})
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text('{"task": "pe')
     (tmp_path / "half" / "demos.npz").write_text("")
     with pytest.raises(UserError, match="cannot be read"):
-        runlog.open_run(tmp_path / "half", {"task": "peg"})
+        open_directory(tmp_path / "half", {"task": "peg"})
 
 
 def test_overwrite_spares_its_own_input(tmp_path):
@@ -218,18 +223,18 @@ def test_overwrite_spares_its_own_input(tmp_path):
     )
     demos.save(mine, failures)
     with pytest.raises(UserError, match="move it"):
-        pipeline.open_phases(settings_lib.Settings(demos=mine), tmp_path / "run", overwrite=True)
+        open_run(RunSettings(demos=mine), Place(tmp_path / "run", overwrite=True))
     assert mine.exists()
 
 
 def test_an_edited_task_file_is_noticed(tmp_path):
     task = tmp_path / "mine.py"
     task.write_text((ROOT / "examples" / "push_puck.py").read_text())
-    pipeline.open_phases(settings_lib.Settings(task=str(task)), tmp_path / "run")
-    pipeline.reopen_phases(tmp_path / "run")
+    open_run(RunSettings(task=str(task)), Place(tmp_path / "run"))
+    load_run(tmp_path / "run")
     task.write_text(task.read_text().replace("0.008)", "0.009)"))
     with pytest.raises(UserError, match="has changed since"):
-        pipeline.reopen_phases(tmp_path / "run")
+        load_run(tmp_path / "run")
 
 
 def test_interrupting_is_no_error(tmp_path):
@@ -245,7 +250,7 @@ def test_interrupting_is_no_error(tmp_path):
 
 def test_reproduce_collects_the_figures_of_finished_runs(small_run, tmp_path):
     shutil.copytree(small_run, tmp_path / "runs" / "peg-native-0")
-    runlog.write_json(tmp_path / "runs" / "peg-native-0" / "cost.json", {"command_wall_s": 60.0, "peak_memory_gb": 1.0})
+    write_json(tmp_path / "runs" / "peg-native-0" / "cost.json", {"command_wall_s": 60.0, "peak_memory_gb": 1.0})
     out = tmp_path / "results" / "peg.json"
     flags = ["--seeds", "0", "--physics", "native", "--transfer-episodes", "4", "--runs", str(tmp_path / "runs")]
     code, _, err = call("reproduce.py", "peg", *flags, "--out", str(out))
@@ -260,7 +265,6 @@ def test_reproduce_collects_the_figures_of_finished_runs(small_run, tmp_path):
 
 
 def test_the_generalist_stands_beside_each_shape():
-    bar_groups = runpy.run_path(str(ROOT / "experiments" / "reproduce.py"))["bar_groups"]
 
     def figures(success, variants=()):
         return {"success": success, "ci95": [0.1, 0.9], "variants": {v: figures(s) for v, s in variants}}
@@ -271,7 +275,7 @@ def test_the_generalist_stands_beside_each_shape():
         {"task": "pin_in_hub", **policies, "expert": figures(0.7)},  # of another seed
         {"task": "assembly", **policies, "expert": figures(0.5, [("pin_in_hub", 0.6), ("clip_on_plate", 0.4)])},
     ]
-    groups = bar_groups(rows, "success", "ci95")
+    groups = reproduction.bar_groups(rows, "success", "ci95")
     assert list(groups) == ["pin_in_hub", "assembly", "clip_on_plate"]
     assert groups["pin_in_hub"]["expert"] == (0.8, 0.1, 0.9)
     assert groups["pin_in_hub"]["generalist"] == (0.6, 0.1, 0.9)
@@ -286,29 +290,28 @@ def test_no_successful_demonstration_is_a_warning(tmp_path, capsys):
         success=np.zeros(2, bool),
     )
     demos.save(tmp_path / "mine.npz", failures)
-    phases = pipeline.open_phases(settings_lib.Settings(demos=tmp_path / "mine.npz"), tmp_path / "run")
-    assert len(phases.demonstrations().lengths) == 2
+    run = open_run(RunSettings(demos=tmp_path / "mine.npz"), Place(tmp_path / "run"))
+    assert len(run.demonstrations().lengths) == 2
     assert "no demonstration succeeds" in capsys.readouterr().err
 
 
 def test_full_disk_keeps_the_last_good_file(tmp_path, monkeypatch):
     path = tmp_path / "summary.json"
-    runlog.write_json(path, {"good": 1})
+    write_json(path, {"good": 1})
     monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        runlog.write_json(path, {"good": 2})
+        write_json(path, {"good": 2})
     assert json.loads(path.read_text()) == {"good": 1} and [p.name for p in tmp_path.iterdir()] == ["summary.json"]
 
 
 def test_example_task_loads():
-    assert registry.load(str(ROOT / "examples" / "push_puck.py")).name == "push_puck"
+    assert registry.load_task(str(ROOT / "examples" / "push_puck.py")).name == "push_puck"
 
 
 # --- students ----------------------------------------------------------------------------------------------------
 
 
 def test_budget_curves_are_of_tasks_with_both_methods():
-    budget_curves = runpy.run_path(str(ROOT / "experiments" / "reproduce.py"))["budget_curves"]
     figures = {"success": 0.5, "ci95": (0.4, 0.6)}
     rows = [
         {"task": task, "name": name, "labelled": labelled, "default": figures}
@@ -319,7 +322,7 @@ def test_budget_curves_are_of_tasks_with_both_methods():
             ("rail", "depth", 30),
         )
     ]
-    assert budget_curves(rows) == {"peg": {"DAgger": [(35, 0.5, 0.4, 0.6)], "BC": [(1, 0.5, 0.4, 0.6)]}}
+    assert reproduction.budget_curves(rows) == {"peg": {"DAgger": [(35, 0.5, 0.4, 0.6)], "BC": [(1, 0.5, 0.4, 0.6)]}}
 
 
 SMALL_STUDENT = [
@@ -352,7 +355,7 @@ def test_distill_leaves_a_student_in_the_run_directory(student_run):
 
 def same_policy(run: Path, kit: Path) -> None:
     """The exported student does what the one in memory does, fast enough, and refuses pictures of another size."""
-    teacher = distillation.reopen(pipeline.reopen_phases(run), "depth")
+    teacher = load_student(load_run(run), "depth")
     rng, card = np.random.default_rng(0), json.loads((kit / "card.json").read_text())
     felt = rng.normal(size=(1, card["inputs"]["vector"]["size"])).astype(np.float32)
     seen = rng.uniform(0.1, 1, (1, *card["inputs"]["pictures"]["shape"])).astype(np.float32)
@@ -373,10 +376,9 @@ def same_policy(run: Path, kit: Path) -> None:
 def test_an_expert_is_exported(small_run, tmp_path):
     code, _, err = call("export.py", "--run-dir", str(small_run), "--policy", "expert", "--out", str(tmp_path / "kit"))
     assert code == 0, err
-    phases = pipeline.reopen_phases(small_run)
-    policy, params = phases.policy("expert", *phases.needed("expert"))
-    world = rollout.reset(phases.env, jax.random.key(0))
-    here = policy.act(params, (), world, jax.random.key(0))[1]
+    run = load_run(small_run)
+    world = rollout.reset(run.env, jax.random.key(0))
+    here = run.agent("expert").act((), world, jax.random.key(0))[1]
     program = jax.export.deserialize(bytearray((tmp_path / "kit" / "policy.jax").read_bytes())).call
     there = program(world.obs[None], np.zeros((1, 0), np.float32), np.zeros(2, np.uint32))
     np.testing.assert_allclose(there, here, atol=1e-5)
@@ -402,7 +404,7 @@ def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
 @pytest.mark.parametrize(
     ("script", "flags", "problem"),
     [
-        ("distill.py", ("--student.image-size", "20"), "--student.image-size 20 must be a multiple of 8"),
+        ("distill.py", ("--student.image-size", "20"), "--student.image-size must be a multiple of 8, got 20"),
         (
             "distill.py",
             ("--student.image-size", "24"),
@@ -428,4 +430,4 @@ def test_a_run_without_an_expert_teaches_nobody(small_run, tmp_path):
     shutil.copytree(small_run, run)
     shutil.rmtree(run / "checkpoints" / "expert")
     code, _, err = call("distill.py", "--run-dir", str(run))
-    assert code == 2 and "holds no expert yet: finish steer.py first" in err
+    assert code == 2 and "holds no expert yet: finish steer with the same directory first" in err

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from expertgen_jax.sim import rollout
+from expertgen_jax.task import PORTABLE
 from expertgen_jax.vision import appearance
 
 DEPLOY = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "deploy.py"))
+
+
+def test_it_reads_the_state_that_tasks_may_read():
+    assert set(DEPLOY["STATE"]) == set(PORTABLE)
 
 
 @pytest.mark.parametrize("name", ["peg", "block_on_rail"])

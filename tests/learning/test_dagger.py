@@ -12,10 +12,12 @@ import pytest
 from expertgen_jax.learning import student
 from expertgen_jax.learning.dagger import Dagger, DaggerConfig
 from expertgen_jax.learning.student import StudentConfig
-from expertgen_jax.runs import training
-from expertgen_jax.runs.runlog import Progress, Run
+from expertgen_jax.runs import loops
+from expertgen_jax.runs.directory import RunDirectory
+from expertgen_jax.runs.progress import Progress
 from expertgen_jax.sim import rollout
-from expertgen_jax.task import Script, Start, Task, View
+from expertgen_jax.sim.rollout import Agent
+from expertgen_jax.task import Script, Senses, Start, Task, View
 from expertgen_jax.vision.appearance import VisualRandomization
 
 CHUNK, HORIZON = 2, 16
@@ -55,9 +57,9 @@ CART = Task(
     control=lambda data, action: data.qpos + 0.1 * action,
     success=lambda data, goal: jnp.abs(data.qpos[0] - goal) < 0.04,
     script=Script(lambda key: (), lambda memory, data, goal, key: (memory, jnp.zeros(1))),
-    proprioception={"x": "m"},
-    feel=lambda data: {"x": data.qpos},
-    cameras={"above": View((0.0, -0.01, 1.0), (0.0, 0.0, 0.0), 0.6)},
+    senses=Senses(
+        {"x": "m"}, lambda data: {"x": data.qpos}, cameras={"above": View((0.0, -0.01, 1.0), (0.0, 0.0, 0.0), 0.6)}
+    ),
     hold=1,
 )
 
@@ -168,33 +170,33 @@ def test_later_rounds_add_to_the_labels(dagger):
 
 @pytest.fixture
 def run(tmp_path):
-    return Run(tmp_path, {})
+    return RunDirectory(tmp_path)
 
 
 def test_a_student_learns_to_see_the_goal(dagger, run):
     able = of(dagger, updates=150)
-    learnt = training.distil(run, able, jax.random.key(0), Progress())
+    learnt = loops.distill(run, able, jax.random.key(0), Progress())
     rows = run.rows()
     assert [row["round"] for row in rows] == [1, 2, 3] and rows[-1]["loss"] < 0.5 * rows[0]["loss"]
-    worlds = rollout.run(able.env, student.policy(able.eyes, CHUNK), learnt, jax.random.key(9), 64)
+    worlds = rollout.play(able.env, Agent("student", student.policy(able.eyes, CHUNK), learnt), jax.random.key(9), 64)
     within = np.abs(worlds.context) < 1
     assert worlds.success[within].mean() > 0.9
 
 
 def test_an_interrupted_distillation_ends_as_an_undisturbed_one(dagger, run, tmp_path_factory):
     dagger = of(dagger, state=True)
-    undisturbed = training.distil(run, dagger, jax.random.key(0), Progress())
-    other = Run(tmp_path_factory.mktemp("other"), {})
+    undisturbed = loops.distill(run, dagger, jax.random.key(0), Progress())
+    other = RunDirectory(tmp_path_factory.mktemp("other"))
 
     def interrupt(phase, fraction, text):
         if fraction == 1.0:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        training.distil(other, dagger, jax.random.key(0), interrupt)
+        loops.distill(other, dagger, jax.random.key(0), interrupt)
     last = other.checkpoints / "training" / str(CONFIG.rounds)
     last.rename(last.with_name("lost"))  # as if it had been cut off in the last round
-    resumed = training.distil(other, dagger, jax.random.key(0), Progress())
+    resumed = loops.distill(other, dagger, jax.random.key(0), Progress())
     for a, b in zip(jax.tree.leaves(undisturbed), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
     timeless = [[{k: v for k, v in row.items() if k != "wall_s"} for row in r.rows()] for r in (run, other)]

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expertgen_jax.learning import demos as demos_lib
 from expertgen_jax.learning import diffusion
 from expertgen_jax.learning.demos import DemoSet
 from expertgen_jax.learning.diffusion import DiffusionConfig
+from expertgen_jax.runs import loops
 
 TINY = DiffusionConfig(chunk=2, width=16, blocks=1, train_steps=20, batch_size=32)
 
@@ -115,11 +115,8 @@ def coin_demos(episodes=400, length=4):
 def coin_prior():
     demos = coin_demos()
     config = DiffusionConfig(chunk=4, width=64, blocks=2, train_steps=800, batch_size=256, ema=0.99)
-    starts = demos_lib.chunk_starts(demos, config.chunk, failures=0.0)
     losses = []
-    prior = diffusion.train(
-        jax.random.key(0), demos.obs, demos.actions, starts, config, lambda step, loss: losses.append((step, loss))
-    )
+    prior = loops.pretrain(jax.random.key(0), demos, config, report=lambda step, loss: losses.append((step, loss)))
     assert [step for step, _ in losses] == [80 * i for i in range(1, 11)]
     assert losses[-1][1] < 0.5 * losses[0][1]
     return prior
@@ -182,8 +179,7 @@ def tiny_priors():
     """Two trainings with one key; the second of the two actions is 0.25 throughout."""
     demos = coin_demos(50)
     actions = np.concatenate([demos.actions, np.full_like(demos.actions, 0.25)], axis=1)
-    starts = demos_lib.chunk_starts(demos, TINY.chunk, failures=0.0)
-    return [diffusion.train(jax.random.key(seed), demos.obs, actions, starts, TINY) for seed in (0, 0)]
+    return [loops.pretrain(jax.random.key(seed), demos._replace(actions=actions), TINY) for seed in (0, 0)]
 
 
 def test_training_is_a_function_of_its_key(tiny_priors):

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from expertgen_jax import bounds
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import student
 from expertgen_jax.learning.student import Eyes, Percept, StudentConfig
@@ -54,7 +55,7 @@ def test_where_the_socket_is_shows_in_pictures_only(env, world, modality):
     def look(world):
         return perceive(eyes, begin(eyes), world, 1).percepts
 
-    data = env.task.reset(jax.random.key(9), env.sizes)
+    data = env.task.reset(jax.random.key(9), env.parameters)
     elsewhere = world.data.mocap_pos + jnp.array([0.03, 0.0, 0.0])
     socket = env.model.mj.body("socket").id
     moved = world.data.replace(mocap_pos=elsewhere, xpos=world.data.xpos.at[socket].set(elsewhere[0]))
@@ -90,7 +91,7 @@ def test_a_late_picture_is_the_one_before(env, world):
 def test_points_are_in_the_frame_of_the_workspace(env, world):
     eyes = Eyes(env, config("points", points=256), OFF)
     cloud = perceive(eyes, begin(eyes), world, 1).percepts.seen[0]
-    box = env.task.workspace
+    box = env.task.senses.workspace
     middle = (np.array(box.low) + np.array(box.high)) / 2
     empty = np.isclose(cloud, middle).all(-1)
     assert ((cloud >= np.array(box.low)) & (cloud <= np.array(box.high))).all() and not empty.all()
@@ -147,15 +148,20 @@ def test_a_student_learns_from_what_it_sees(modality, shape, head):
 
 
 @pytest.mark.parametrize(
-    ("changes", "wanted", "problem"),
+    ("changes", "modality", "problem"),
     [
-        ({"cameras": None}, {"modality": "depth"}, "has no cameras"),
-        ({"workspace": None}, {"modality": "points"}, "has no workspace"),
-        ({"feel": None}, {"modality": "blank"}, "defines no proprioception"),
-        ({}, {"image_size": 20}, "must be a multiple of 8"),
+        ({"cameras": {}}, "depth", "has no cameras"),
+        ({"workspace": None}, "points", "has no workspace"),
+        (None, "blank", "defines no senses"),
     ],
 )
-def test_what_a_task_does_not_have_is_said(env, changes, wanted, problem):
-    lacking = env.replace(task=dataclasses.replace(env.task, **changes))
+def test_what_a_task_does_not_have_is_said(env, changes, modality, problem):
+    senses = None if changes is None else env.task.senses._replace(**changes)
+    lacking = env.replace(task=dataclasses.replace(env.task, senses=senses))
     with pytest.raises(UserError, match=problem):
-        Eyes(lacking, dataclasses.replace(SMALL, **wanted), OFF)
+        Eyes(lacking, dataclasses.replace(SMALL, modality=modality), OFF)
+
+
+def test_pictures_have_whole_patches():
+    with pytest.raises(UserError, match=r"--image-size must be a multiple of 8, got 20"):
+        bounds.check(dataclasses.replace(SMALL, image_size=20))

@@ -62,7 +62,7 @@ def make_env(lenient=True, final_pose=True):
         lenient=(lambda data, context: True) if lenient else None,
         final_pose=(lambda data, context: {"depth": data, "error": context - data}) if final_pose else None,
     )
-    return Env(model=None, sizes=None, task=task, nstep=1)
+    return Env(model=None, parameters=None, task=task, nstep=1)
 
 
 def make_worlds(success, lenient, diverged):
@@ -129,9 +129,9 @@ def test_summary_of_a_task_without_extras():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_figures_do_not_depend_on_how_many_play_side_by_side(backend, monkeypatch):
-    env, policy = rollout.make_env(TOY, backend), rollout.policy_from_script(TOY.script)
-    at_once = evaluation.evaluate(env, policy, (), 10)
+    env, script = rollout.make_env(TOY, backend), rollout.scripted_agent(TOY)
+    at_once = evaluation.evaluate(env, script, 10)
     monkeypatch.setattr(evaluation, "SIDE_BY_SIDE", 4)
-    assert evaluation.evaluate(env, policy, (), 10) == at_once
+    assert evaluation.evaluate(env, script, 10) == at_once
     assert at_once["physics"] == backend and at_once["episodes"] == 10
     assert 0 < at_once["success"] <= 1 and np.isfinite(at_once["median_steps"])

@@ -10,6 +10,7 @@ from pressing import BACKENDS
 from toy import BLOW_UP, EPS, HOLD, HORIZON, TOY
 
 from expertgen_jax.sim import rollout
+from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Start
 
 
@@ -112,13 +113,19 @@ def test_reset_done_restarts_only_what_is_over(env, play):
     assert not np.isin(again.data.qpos[over, 0], starts).any()
 
 
-LAZY = rollout.policy_from_obs(4, lambda params, obs, key: jnp.full((4, 1), params))
-NOISY = rollout.policy_from_obs(4, lambda params, obs, key: jax.random.uniform(key, (4, 1), minval=-0.5, maxval=params))
+LAZY = Agent("lazy", rollout.policy_from_obs(4, lambda params, obs, key: jnp.full((4, 1), params)), 0.01)
+
+
+def draw(params, obs, key):
+    return jax.random.uniform(key, (4, 1), minval=-0.5, maxval=params)
+
+
+NOISY = Agent("noisy", rollout.policy_from_obs(4, draw), 0.6)
 
 
 def test_time_out_inside_a_chunk(native):
-    assert HORIZON % LAZY.chunk
-    worlds, frames = jax.jit(lambda k: rollout.record(native, LAZY, 0.01, k, 3))(jax.random.key(0))
+    assert HORIZON % LAZY.policy.chunk
+    worlds, frames = jax.jit(lambda k: rollout.record(native, LAZY, k, 3))(jax.random.key(0))
     assert frames.active.shape == (3, 12)
     np.testing.assert_array_equal(worlds.steps, [HORIZON] * 3)
     np.testing.assert_array_equal(frames.active.sum(1), [HORIZON] * 3)
@@ -127,21 +134,21 @@ def test_time_out_inside_a_chunk(native):
 
 
 def test_an_episode_depends_on_its_number_only(native):
-    run = lambda count: jax.jit(lambda k: rollout.run(native, NOISY, 0.6, k, count))(jax.random.key(3))  # noqa: E731
+    run = lambda count: jax.jit(lambda k: rollout.play(native, NOISY, k, count))(jax.random.key(3))  # noqa: E731
     many, few = run(16), run(3)
     for name in ("qpos", "qvel", "time"):
         np.testing.assert_array_equal(getattr(many.data, name)[:3], getattr(few.data, name))
     np.testing.assert_array_equal(many.steps[:3], few.steps)
     assert len(set(np.asarray(many.data.qpos[:, 0]).tolist())) == 16
-    later = rollout.run(native, NOISY, 0.6, jax.random.key(3), 4, first=9)
+    later = rollout.play(native, NOISY, jax.random.key(3), 4, first=9)
     np.testing.assert_array_equal(later.data.qpos, many.data.qpos[9:13])
 
 
-def test_record_shows_what_run_does(native):
+def test_record_shows_what_play_does(native):
     key = jax.random.key(4)
-    policy = rollout.policy_from_script(TOY.script)
-    worlds, frames = jax.jit(lambda k: rollout.record(native, policy, (), k, 5))(key)
-    ran = jax.jit(lambda k: rollout.run(native, policy, (), k, 5))(key)
+    script = rollout.scripted_agent(TOY)
+    worlds, frames = jax.jit(lambda k: rollout.record(native, script, k, 5))(key)
+    ran = jax.jit(lambda k: rollout.play(native, script, k, 5))(key)
     jax.tree.map(np.testing.assert_array_equal, worlds, ran)
     assert worlds.success.all() and len(set(worlds.steps.tolist())) > 1
     assert frames.active.shape == (5, HORIZON) and frames.action.shape == (5, HORIZON, 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from expertgen_jax.errors import UserError
-from expertgen_jax.task import Box, Script, Start, View
+from expertgen_jax.task import Box, Script, Senses, Start, View
 from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.check import check_task
 
@@ -17,11 +17,15 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "push_puck.py"
 
 @pytest.fixture(scope="module")
 def task():
-    return registry.load(str(EXAMPLE))
+    return registry.load_task(str(EXAMPLE))
 
 
 def raising(*_):
     raise ZeroDivisionError("no goal")
+
+
+NUMB = Senses({}, lambda data: {})
+ON_ARM = View((0, 0, 1), (0, 0, 0), body="arm")
 
 
 @pytest.mark.parametrize(
@@ -45,9 +49,12 @@ def raising(*_):
         ({"horizon": 0}, "horizon is 0"),
         ({"control_dt": 0.012}, "not a multiple of the timestep"),
         ({"scene": lambda: None}, "scene returned NoneType"),
-        ({"feel": lambda data: {"x": data.qpos}}, "feel returned 'x', which `proprioception` does not list"),
-        ({"cameras": {"wrist": View((0, 0, 1), (0, 0, 0), body="arm")}}, r"cameras\['wrist'\] raised KeyError"),
-        ({"workspace": Box((0, 0, 0), (1, 1, 1), body="arm")}, "workspace raised KeyError"),
+        (
+            {"senses": Senses({}, lambda data: {"x": data.qpos})},
+            r"sense returned 'x', which .* not list",
+        ),
+        ({"senses": NUMB._replace(cameras={"wrist": ON_ARM})}, r"senses.cameras\['wrist'\] raised KeyError"),
+        ({"senses": NUMB._replace(workspace=Box((0, 0, 0), (1, 1, 1), body="arm"))}, "senses.workspace raised KeyErr"),
         ({"final_pose": lambda data, context: {"distance": np.zeros(2)}}, r"final_pose\(\)\['distance'\] has shape"),
     ],
 )
@@ -58,8 +65,9 @@ def test_the_function_and_the_mistake_are_named(task, change, said):
 
 
 def test_cameras_do_not_follow_what_only_they_may_tell():
-    peg = registry.load("peg")
-    told = dataclasses.replace(peg, cameras={"above": View((0, 0, 1), (0, 0, 0), body="socket")})
+    peg = registry.load_task("peg")
+    above = View((0, 0, 1), (0, 0, 0), body="socket")
+    told = dataclasses.replace(peg, senses=peg.senses._replace(cameras={"above": above}))
     with pytest.raises(UserError, match=r"cameras\['above'\] moves with 'socket'"):
         check_task(told)
 
@@ -74,4 +82,4 @@ def test_a_branch_on_an_array_is_found(task):
 
 @pytest.mark.parametrize("name", ["peg", "block_on_rail", "assembly"])
 def test_tasks_of_the_package_keep_the_contract(name):
-    check_task(registry.load(name, "default"))
+    check_task(registry.load_task(name, "default"))

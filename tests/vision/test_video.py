@@ -1,4 +1,4 @@
-"""Frames, panels and files of `expertgen_jax.video`."""
+"""Frames, captions and files."""
 
 import gc
 import subprocess
@@ -7,15 +7,17 @@ import imageio_ffmpeg
 import mujoco
 import numpy as np
 import pytest
+from PIL import Image
 
+from expertgen_jax.task import Spectator
 from expertgen_jax.tasks.assembly import pegs
 from expertgen_jax.vision import video
 
 WIDTH, HEIGHT = 96, 64
-CAMERA: video.Camera = ((0.1, 0.2, 0.3), 1.0, 135.0, -30.0)
+CAMERA = Spectator((0.1, 0.2, 0.3), 1.0, 135.0, -30.0)
 
 
-def right_of(camera: video.Camera) -> np.ndarray:
+def right_of(camera: Spectator) -> np.ndarray:
     azimuth = np.deg2rad(camera[2])
     return np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
 
@@ -28,12 +30,18 @@ def ball_scene(radius: float = 0.05, group: int = 0) -> mujoco.MjModel:
     return spec.compile()
 
 
-def draw_ball(positions: np.ndarray, camera: video.Camera = CAMERA, **scene: float) -> np.ndarray:
+def draw_ball(positions: np.ndarray, camera: Spectator = CAMERA, **scene: float) -> np.ndarray:
     """Where the ball is seen, `[T, HEIGHT, WIDTH] bool`."""
     count = len(positions)
     quat = np.tile([1.0, 0, 0, 0], (count, 1, 1))
     frames = video.render(
-        ball_scene(**scene), np.zeros((count, 0)), np.asarray(positions)[:, None], quat, camera, WIDTH, HEIGHT
+        ball_scene(**scene),
+        np.zeros((count, 0)),
+        np.asarray(positions)[:, None],
+        quat,
+        camera,
+        width=WIDTH,
+        height=HEIGHT,
     )
     assert frames.shape == (count, HEIGHT, WIDTH, 3) and frames.dtype == np.uint8
     return frames[..., 0] > 2.0 * frames[..., 2]
@@ -48,7 +56,7 @@ def centre(mask: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("azimuth", [0.0, 90.0, 135.0, -70.0])
 @pytest.mark.parametrize("elevation", [-89.0, -30.0, 20.0])
 def test_look_at_point_is_the_centre_of_the_picture(azimuth: float, elevation: float) -> None:
-    camera = (CAMERA[0], 1.0, azimuth, elevation)
+    camera = Spectator(CAMERA.lookat, 1.0, azimuth, elevation)
     mask = draw_ball(np.array([CAMERA[0]]), camera, radius=0.2)[0]
     np.testing.assert_allclose(centre(mask), 0.0, atol=1e-6)
     angle = np.arcsin(0.2)  # half the angle under which it is seen
@@ -72,7 +80,7 @@ def test_agrees_with_mujocos_free_camera() -> None:
     data, scene, view = mujoco.MjData(mj), mujoco.MjvScene(mj, maxgeom=10), mujoco.MjvCamera()
     view.lookat[:], view.distance, view.azimuth, view.elevation = CAMERA
     mujoco.mjv_updateScene(mj, data, mujoco.MjvOption(), None, view, mujoco.mjtCatBit.mjCAT_ALL.value, scene)
-    eye, rays, _ = video._camera_rays(CAMERA, 3, 3)
+    eye, rays, _ = video._rays(CAMERA, 3, 3)
     left, right = scene.camera
     np.testing.assert_allclose(eye, (np.array(left.pos) + right.pos) / 2, atol=1e-6)
     np.testing.assert_allclose(rays[4], left.forward, atol=1e-6)
@@ -96,7 +104,8 @@ def test_the_peg_task_shows_plug_hand_table_and_shadow() -> None:
     mj = task.scene().compile()
     qpos = np.zeros((2, mj.nq))
     qpos[:, 2] = [0.075, 0.04]
-    above, inserted = video.render(mj, qpos, np.zeros((2, 1, 3)), np.tile([1.0, 0, 0, 0], (2, 1, 1)), task.camera)
+    sockets = np.zeros((2, 1, 3)), np.tile([1.0, 0, 0, 0], (2, 1, 1))
+    above, inserted = video.render(mj, qpos, *sockets, task.spectator, width=320, height=240)
 
     def orange(frame: np.ndarray) -> int:
         return int((frame[..., 0] > 2.0 * frame[..., 2].astype(int)).sum())
@@ -111,17 +120,45 @@ def test_render_names_the_array_that_does_not_fit() -> None:
         video.render(ball_scene(), np.zeros((2, 0)), np.zeros((3, 1, 3)), np.zeros((2, 1, 4)), CAMERA)
 
 
-def test_side_by_side_pads_with_the_last_frame_and_labels_the_corner() -> None:
+def test_side_by_side_pads_with_the_last_frame() -> None:
     rng = np.random.default_rng(0)
     short = rng.integers(0, 100, (2, 60, 80, 3), dtype=np.uint8)
     long = rng.integers(0, 100, (5, 60, 80, 3), dtype=np.uint8)
     kept = short.copy()
-    joined = video.side_by_side({"prior": short, "a label wider than its panel": long})
+    joined = video.side_by_side([short, long])
     assert joined.shape == (5, 60, 160, 3) and joined.dtype == np.uint8
-    np.testing.assert_array_equal(joined[:, 30:, :80], short[[0, 1, 1, 1, 1], 30:])
-    np.testing.assert_array_equal(joined[:, 30:, 80:], long[:, 30:])
+    np.testing.assert_array_equal(joined[..., :80, :], short[[0, 1, 1, 1, 1]])
+    np.testing.assert_array_equal(joined[..., 80:, :], long)
     np.testing.assert_array_equal(short, kept)
-    assert joined[0, :20, :60].max() > 200 and joined[-1, :20, 80:].max() > 200
+
+
+@pytest.mark.parametrize("text", ["success", "a line that is much wider than the picture"])
+def test_text_stands_in_its_corner(text) -> None:
+    for corner in ("top left", "top right", "bottom left"):
+        frame = np.full((60, 80, 3), 100, np.uint8)
+        video.write_text(frame, text, corner, (0, 255, 0))
+        changed = (frame != 100).any(-1)
+        assert frame[..., 1].max() > 200 and frame[..., 0].max() <= 100, "in its colour"
+        assert not changed[30:].any() if corner.startswith("top") else not changed[:30].any()
+        assert changed[:, :40].any() if corner.endswith("left") else changed[:, 40:].any()
+
+
+def test_a_webp_moves(tmp_path) -> None:
+    frames = np.zeros((3, 48, 64, 3), np.uint8)
+    frames[1:, :, 32:, 0] = 200
+    frames[2, :, :32, 1] = 200
+    video.write(tmp_path / "a.webp", frames, fps=20.0)
+    with Image.open(tmp_path / "a.webp") as picture:
+        assert picture.n_frames == 3 and picture.size == (64, 48)
+        picture.seek(2)
+        picture.load()
+        assert picture.info["duration"] == 50
+        np.testing.assert_allclose(np.asarray(picture.convert("RGB")).astype(int), frames[2], atol=60)
+
+
+def test_other_kinds_of_files_are_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"a\.avi: videos are \.mp4 or \.webp"):
+        video.write(tmp_path / "a.avi", np.zeros((1, 48, 64, 3), np.uint8), fps=20.0)
 
 
 def test_write_makes_a_readable_file(tmp_path) -> None:

@@ -1,64 +1,97 @@
-"""What every command line shares: parsing, errors as one line, the compilation cache."""
+"""What every command shares: parsing, errors as one line, the compilation cache."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import jax
 import tyro
 
 from expertgen_jax.errors import UserError
+from expertgen_jax.runs.directory import Place
 from expertgen_jax.runs.settings import RunSettings, with_preset
 from expertgen_jax.tasks import registry
 
 T = TypeVar("T")
+Arguments = Sequence[str] | None
+"""Of a command line, without the command; None for those of this process."""
 
 
-def run(settings: type[T], main: Callable[[T], None]) -> None:
-    """Parses the command line into `settings` and runs `main`; for a family of tasks once for each, one after another.
+@dataclasses.dataclass(frozen=True)
+class RunArguments:
+    """Of a command that makes a run."""
 
-    A task's preset replaces the defaults, and what the command line says replaces both.
+    settings: Annotated[RunSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RunSettings)
+    place: Annotated[Place, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Place)
+
+
+R = TypeVar("R", bound=RunArguments)
+
+
+def run(name: str, arguments: type[T], main: Callable[[T], None], argv: Arguments) -> None:
+    """Parses a command line and runs `main` on it.
 
     Exit code 0 when the job is done; 2 with one line on stderr for a mistake that the user can mend; 1 with one line
     where the machine is at fault (files, memory); 130 when interrupted.
     """
-    signal.signal(signal.SIGINT, interrupt)
-    config = (tyro.conf.ConsolidateSubcommandArgs,)
-    args = tyro.cli(settings, config=config)
+    args = _parsed(name, arguments, argv)
+    with conversation():
+        main(args)
+
+
+def run_tasks(name: str, arguments: type[R], main: Callable[[R], None], argv: Arguments) -> None:
+    """Like `run`, with the preset of the task; for a family of tasks once for each, one after another.
+
+    A task's preset replaces the defaults, and what the command line says replaces both.
+    """
+    args = _parsed(name, arguments, argv)
+    with conversation():
+        family = registry.FAMILIES.get(args.settings.task, (args.settings.task,))
+        for number, task in enumerate(family):
+            preset = registry.load_task(task, args.settings.randomization).preset or {}
+            default = dataclasses.replace(arguments(), settings=with_preset(RunSettings(), preset))
+            one = _parsed(name, arguments, argv, default)
+            if len(family) > 1:
+                print(f"\n{number + 1} of {len(family)}: ", end="", file=sys.stderr, flush=True)
+                place = dataclasses.replace(one.place, run_dir=one.place.run_dir and one.place.run_dir / task)
+                settings = dataclasses.replace(one.settings, task=task)
+                one = dataclasses.replace(one, settings=settings, place=place)
+            main(one)
+
+
+def _parsed(name: str, arguments: type[T], argv: Arguments, default: T | None = None) -> T:
+    missing = tyro.MISSING_NONPROP if default is None else default
+    return tyro.cli(arguments, prog=f"expertgen {name}", args=argv, default=missing)
+
+
+@contextlib.contextmanager
+def conversation() -> Iterator[None]:
+    """Talks to a person: errors and warnings are a line each, an interrupt ends the process at once."""
+    signal.signal(signal.SIGINT, _interrupt)
     enable_compilation_cache()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax comments on every left-over of an interrupted save
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        if not isinstance(args, RunSettings):
-            main(args)
-            return
-        family = registry.FAMILIES.get(args.task, (args.task,))
-        for number, task in enumerate(family):
-            preset = registry.load(task, args.randomization).preset or {}
-            one = tyro.cli(settings, default=with_preset(settings(), preset), config=config)
-            if len(family) > 1:
-                print(f"\n{number + 1} of {len(family)}: ", end="", file=sys.stderr, flush=True)
-                folder = args.run_dir and args.run_dir / task
-                one = dataclasses.replace(one, task=task, run_dir=folder)
-            main(one)
+        yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        fail(f"{error}; the same command goes on from what was saved")
+        _fail(f"{error}; the same command goes on from what was saved")
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        fail("out of memory: take fewer worlds, episodes or a smaller buffer")
+        _fail("out of memory: take fewer worlds, episodes or a smaller buffer")
 
 
-def interrupt(*_: Any) -> NoReturn:
+def _interrupt(*_: Any) -> NoReturn:
     """Ends the process at once, as a kill would, which loses nothing that was saved.
 
     An exception would be lost where it strikes in a weak reference's callback, of which tracing has many; and a program
@@ -68,8 +101,7 @@ def interrupt(*_: Any) -> NoReturn:
     os._exit(130)
 
 
-def fail(problem: str) -> NoReturn:
-    """Ends the command with one line and exit code 1."""
+def _fail(problem: str) -> NoReturn:
     print(f"error: {problem}", file=sys.stderr)
     sys.exit(1)
 

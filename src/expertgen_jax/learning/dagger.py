@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from expertgen_jax.bounds import Count, Positive, Share
 from expertgen_jax.learning import student
 from expertgen_jax.learning.student import Eyes, Percept, Student, StudentConfig
 from expertgen_jax.sim import rollout
@@ -27,24 +28,24 @@ from expertgen_jax.vision.appearance import VisualRandomization
 class DaggerConfig:
     """Distillation."""
 
-    rounds: int = 12
-    """Times that episodes are played, labelled and learnt from."""
-    worlds: int = 256
-    """Episodes a round."""
-    alpha_start: float = 1.0
-    """Share of decisions that are the expert's, to begin with; those of the first round are all the expert's."""
-    alpha_end: float = 0.2
-    """That share in the last round; it falls linearly."""
-    updates: int = 250
-    """Gradient steps a round."""
-    batch_size: int = 256
-    """Labelled decisions in a gradient step."""
-    learning_rate: float = 1e-3
-    """Of AdamW, decayed to zero along a cosine."""
-    eval_period: int = 3
-    """Rounds between two evaluations."""
-    eval_episodes: int = 256
-    """Episodes of such an evaluation; the best student is kept by them."""
+    rounds: Count = 12
+    """Rounds of DAgger: in each, episodes are played, labelled by the expert and learnt from."""
+    worlds: Count = 256
+    """Episodes per round, played in parallel."""
+    alpha_start: Share = 1.0
+    """Share of decisions that the expert takes in the first rounds; in the very first it takes all."""
+    alpha_end: Share = 0.2
+    """Share of decisions that the expert takes in the last round; between first and last it falls linearly."""
+    updates: Count = 250
+    """Gradient steps per round."""
+    batch_size: Count = 256
+    """Labelled decisions in the batch of a gradient step."""
+    learning_rate: Positive = 1e-3
+    """Learning rate of the student at the start of the distillation; a cosine takes it to zero."""
+    eval_period: Count = 3
+    """Rounds between two evaluations of the student."""
+    eval_episodes: Count = 256
+    """Episodes of an evaluation during distillation, by which the best student is selected."""
 
 
 class Labels(struct.PyTreeNode):

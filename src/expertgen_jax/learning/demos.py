@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from expertgen_jax.bounds import Count, NonNegative, Share
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic
 from expertgen_jax.sim import rollout
@@ -19,18 +20,18 @@ from expertgen_jax.sim.rollout import Env, Frame, World
 class DemoConfig:
     """Scripted demonstrations."""
 
-    episodes: int = 1536
-    """Episodes to record; failures are kept and marked."""
+    episodes: Count = 1536
+    """Episodes to record, failed ones included, which are marked."""
     start_noise: bool = True
-    """Start as training does; without, at the task's nominal start (the paper's ablation on x-y noise)."""
-    failures: float = 0.0
-    """Share of the failed episodes that is cloned as well."""
-    tries: int = 1
-    """Of the script at each start; a further one begins where the one before it failed, as an episode of its own."""
+    """Start from random places, as training does; otherwise from the task's nominal start (the paper's ablation)."""
+    failures: Share = 0.0
+    """Share of the failed episodes that the prior clones besides the successful ones."""
+    tries: Count = 1
+    """Attempts of the script at each start; each further one begins where the last failed, as an episode of its own."""
     source: Literal["script", "disassembly"] = "script"
-    """The task's script, or taking the work apart and playing that backwards."""
-    bias: float = 1.0
-    """Of disassembly: how far beside the path to go, in units of the task's own bias."""
+    """Who demonstrates: the task's script, or disassembly played backwards."""
+    bias: NonNegative = 1.0
+    """How far disassembly's demonstrations deviate from the path, in units of the task's own bias."""
 
 
 class DemoSet(NamedTuple):
@@ -78,8 +79,8 @@ def forwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame
         if task.nominal_reset is None:
             raise UserError(f"--demo.no-start-noise: task '{task.name}' defines no nominal_reset")
         env = env.replace(task=dataclasses.replace(task, reset=task.nominal_reset))
-    policy = rollout.policy_from_script(task.script)
-    tries = [rollout.record(env, policy, None, key, config.episodes)]
+    script = rollout.scripted_agent(task)
+    tries = [rollout.record(env, script, key, config.episodes)]
     for number in range(1, config.tries):
         worlds, _ = tries[-1]
         failed = np.flatnonzero(~worlds.success & ~worlds.diverged)
@@ -87,7 +88,7 @@ def forwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame
             break
         keys = jax.random.split(jax.random.fold_in(key, config.episodes + number), len(failed))
         left = jax.vmap(lambda world: rollout.restart(env, world))(jax.tree.map(operator.itemgetter(failed), worlds))
-        tries.append(rollout.record_from(env, policy, None, left, jax.vmap(policy.init)(keys), keys))
+        tries.append(rollout.record_from(env, script, left, jax.vmap(script.policy.init)(keys), keys))
     return jax.tree.map(lambda *x: jnp.concatenate(x), *tries)
 
 
@@ -109,9 +110,8 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
         return jnp.bool_(False)
 
     apart_task = dataclasses.replace(task, reset=how.reset, success=never, lenient=None, horizon=how.steps)
-    apart, frames = rollout.record(
-        env.replace(task=apart_task), rollout.policy_from_script(script), None, key, config.episodes
-    )
+    dismantler = rollout.Agent("disassembly", rollout.policy_from_script(script))
+    apart, frames = rollout.record(env.replace(task=apart_task), dismantler, key, config.episodes)
 
     def begin(world: World, path: jax.Array, key: jax.Array) -> tuple[World, Any]:
         return rollout.restart(env, world), (path[::-1] + bias * how.bias(key), jnp.int32(0))
@@ -123,8 +123,8 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
 
     keys = jax.random.split(jax.random.fold_in(key, 1), config.episodes)
     worlds, memories = jax.vmap(begin)(apart, frames.qpos, keys)
-    policy = rollout.Policy(1, lambda key: (), retrace)
-    return rollout.record_from(env, policy, None, worlds, memories, keys)
+    retracer = rollout.Agent("retracing", rollout.Policy(1, lambda key: (), retrace))
+    return rollout.record_from(env, retracer, worlds, memories, keys)
 
 
 def chunk_starts(demos: DemoSet, chunk: int, failures: float) -> np.ndarray:

@@ -8,6 +8,7 @@ timesteps (Lin et al. 2024), so that the action is a deterministic function of t
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,29 +19,31 @@ import numpy as np
 import optax
 from flax import struct
 
+from expertgen_jax.bounds import Count, Decay, Positive
+
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionConfig:
     """The prior and its training."""
 
-    chunk: int = 4
-    """Control steps in an action chunk: one decision."""
-    train_timesteps: int = 20
-    """Timesteps of the forward process."""
-    sample_steps: int = 5
-    """Network evaluations to draw an action chunk."""
-    width: int = 256
+    chunk: Count = 4
+    """Control steps in an action chunk, which is what the policy decides at once."""
+    train_timesteps: Count = 20
+    """Timesteps of the forward diffusion process."""
+    sample_steps: Count = 5
+    """DDIM steps (evaluations of the denoiser) to draw an action chunk."""
+    width: Count = 256
     """Units in a hidden layer of the denoiser."""
-    blocks: int = 3
+    blocks: Count = 3
     """Residual blocks in the denoiser."""
-    train_steps: int = 2500
-    """Gradient steps."""
-    batch_size: int = 512
+    train_steps: Count = 2500
+    """Gradient steps to train the prior."""
+    batch_size: Count = 512
     """Action chunks in a gradient step."""
-    learning_rate: float = 1e-3
-    """Of AdamW, decayed to zero along a cosine."""
-    ema: float = 0.995
-    """Decay of the moving average of the weights, which is what is kept."""
+    learning_rate: Positive = 1e-3
+    """Learning rate of the prior at the start of its training; a cosine takes it to zero."""
+    ema: Decay = 0.995
+    """Decay of the moving average of the prior's weights; the average is what is kept."""
 
 
 class Prior(struct.PyTreeNode):
@@ -178,15 +181,6 @@ def normalize_obs(prior: Prior, obs: jax.Array) -> jax.Array:
     return jnp.clip((obs - prior.obs_mean) / prior.obs_std, -5.0, 5.0)
 
 
-class TrainState(struct.PyTreeNode):
-    """Weights, their moving average, and the optimiser's state."""
-
-    params: Any
-    ema: Any
-    opt_state: Any
-    step: jax.Array
-
-
 def untrained(config: DiffusionConfig, obs_size: int, action_size: int, key: jax.Array | None = None) -> Prior:
     """A prior with fresh weights, for actions in [-1, 1] and observations of unit variance."""
     network = Denoiser(config.width, config.blocks)
@@ -201,65 +195,82 @@ def untrained(config: DiffusionConfig, obs_size: int, action_size: int, key: jax
     )
 
 
-def train(
-    key: jax.Array,
-    obs: jax.Array,
-    actions: jax.Array,
-    starts: jax.Array,
-    config: DiffusionConfig,
-    report: Callable[[int, float], None] = lambda step, loss: None,
-) -> Prior:
-    """Behaviour cloning of action chunks by denoising.
+class CloneState(struct.PyTreeNode):
+    """Weights, their moving average, and the optimiser's state."""
 
-    Args:
-      key: randomness.
-      obs: `[time, obs_size]`; actions: `[time, action_size]`: control steps of all episodes, end to end.
+    params: Any
+    ema: Any
+    opt_state: Any
+    step: jax.Array
+
+
+class Cloning(struct.PyTreeNode):
+    """Behaviour cloning of action chunks by denoising: pure functions of `CloneState`.
+
+    Attributes:
+      prior: normalises observations and actions; its weights are not used.
+      obs: `[time, obs_size]`, normalised; actions: `[time, action_size]`, in [-1, 1] of their bounds: control steps of
+        all episodes, end to end.
       starts: `[n]`, where chunks begin that lie within one episode.
-      config: network and training.
-      report: called with the step and the mean loss since the last call, about ten times.
     """
-    init_key, train_key = jax.random.split(key)
-    low, high = actions.min(0), actions.max(0)
-    prior = untrained(config, obs.shape[-1], actions.shape[-1], init_key).replace(
-        obs_mean=obs.mean(0),
-        obs_std=jnp.maximum(obs.std(0), 1e-4),
-        action_low=low,
-        action_high=jnp.maximum(high, low + 1e-3),
-    )
-    seen = normalize_obs(prior, obs)
-    unit = 2 * (actions - prior.action_low) / (prior.action_high - prior.action_low) - 1
-    network = Denoiser(config.width, config.blocks)
-    optimizer = optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.train_steps), weight_decay=1e-6)
 
-    def loss_fn(params: Any, key: jax.Array) -> jax.Array:
-        start_key, time_key, noise_key = jax.random.split(key, 3)
-        start = jax.random.choice(start_key, starts, (config.batch_size,))
-        x0 = unit[start[:, None] + jnp.arange(config.chunk)].reshape(config.batch_size, -1)
+    prior: Prior
+    obs: jax.Array
+    actions: jax.Array
+    starts: jax.Array
 
-        def velocity(noisy: jax.Array, time: jax.Array) -> Any:
-            return network.apply(params, noisy, seen[start], time)
+    @classmethod
+    def of(cls, obs: jax.Array, actions: jax.Array, starts: jax.Array, config: DiffusionConfig) -> "Cloning":
+        """The cloning of `obs: [time, obs_size]` and `actions: [time, action_size]` as they were demonstrated."""
+        low, high = actions.min(0), actions.max(0)
+        prior = untrained(config, obs.shape[-1], actions.shape[-1]).replace(
+            params=None,
+            obs_mean=obs.mean(0),
+            obs_std=jnp.maximum(obs.std(0), 1e-4),
+            action_low=low,
+            action_high=jnp.maximum(high, low + 1e-3),
+        )
+        unit = 2 * (actions - prior.action_low) / (prior.action_high - prior.action_low) - 1
+        return cls(prior, normalize_obs(prior, obs), unit, starts)
 
-        return denoising_loss(velocity, x0, config, time_key, noise_key)
+    def init(self, key: jax.Array) -> CloneState:
+        """Fresh weights."""
+        params = untrained(self.prior.config, self.obs.shape[-1], self.actions.shape[-1], key).params
+        return CloneState(params, params, self._optimizer.init(params), jnp.int32(0))
 
-    def update(state: TrainState, key: jax.Array) -> tuple[TrainState, jax.Array]:
-        loss, grads = jax.value_and_grad(loss_fn)(state.params, key)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = optax.incremental_update(params, state.ema, 1 - config.ema)
-        return TrainState(params, ema, opt_state, state.step + 1), loss
+    def trained(self, state: CloneState) -> Prior:
+        """The prior as far as it is trained: with the average of its weights."""
+        return self.prior.replace(params=state.ema)
 
-    @jax.jit
-    def block(state: TrainState, keys: jax.Array) -> tuple[TrainState, jax.Array]:
-        state, losses = jax.lax.scan(update, state, keys)
+    def block(self, state: CloneState, keys: jax.Array) -> tuple[CloneState, jax.Array]:
+        """A gradient step with each of `keys: [steps]`; returns their mean loss."""
+        state, losses = jax.lax.scan(self.update, state, keys)
         return state, losses.mean()
 
-    state = TrainState(prior.params, prior.params, optimizer.init(prior.params), jnp.int32(0))
-    keys = jax.random.split(train_key, config.train_steps)
-    size = -(-config.train_steps // 10)
-    for first in range(0, config.train_steps, size):
-        state, loss = block(state, keys[first : first + size])
-        report(int(state.step), float(loss))
-    return prior.replace(params=state.ema)
+    def update(self, state: CloneState, key: jax.Array) -> tuple[CloneState, jax.Array]:
+        """One gradient step; returns its loss."""
+        loss, grads = jax.value_and_grad(self._loss)(state.params, key)
+        updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = optax.incremental_update(params, state.ema, 1 - self.prior.config.ema)
+        return CloneState(params, ema, opt_state, state.step + 1), loss
+
+    @functools.cached_property
+    def _optimizer(self) -> optax.GradientTransformation:
+        config = self.prior.config
+        return optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.train_steps), weight_decay=1e-6)
+
+    def _loss(self, params: Any, key: jax.Array) -> jax.Array:
+        config = self.prior.config
+        start_key, time_key, noise_key = jax.random.split(key, 3)
+        start = jax.random.choice(start_key, self.starts, (config.batch_size,))
+        x0 = self.actions[start[:, None] + jnp.arange(config.chunk)].reshape(config.batch_size, -1)
+        network = Denoiser(config.width, config.blocks)
+
+        def velocity(noisy: jax.Array, time: jax.Array) -> Any:
+            return network.apply(params, noisy, self.obs[start], time)
+
+        return denoising_loss(velocity, x0, config, time_key, noise_key)
 
 
 def _time_embedding(time: jax.Array, size: int = 32) -> jax.Array:

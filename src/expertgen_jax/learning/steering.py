@@ -11,12 +11,14 @@ jitted program with donated state. The arithmetic of the defaults: 256 worlds, 4
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge
 from flax import struct
 
+from expertgen_jax.bounds import Count, NonNegative, Positive
 from expertgen_jax.learning import diffusion, replay, td3
 from expertgen_jax.learning.diffusion import Prior
 from expertgen_jax.sim import rollout
@@ -29,32 +31,32 @@ NoiseMode = Literal["chunk", "row", "scalar"]
 class SteerConfig:
     """Steering the prior's noise."""
 
-    worlds: int = 256
-    """Worlds that act side by side."""
-    episodes: int = 8192
-    """Training episodes at the end of which steering stops."""
-    noise_bound: float = 1.5
-    """Largest steering noise; the prior was trained on N(0, 1)."""
+    worlds: Count = 256
+    """Simulated worlds that act in parallel."""
+    episodes: Count = 8192
+    """Training episodes after which steering stops."""
+    noise_bound: Positive = 1.5
+    """Bound on each number of the steering noise; the prior was trained on N(0, 1)."""
     noise_mode: NoiseMode = "chunk"
     """What is steered: the noise of the whole chunk, one row repeated over the chunk, or one scalar."""
-    warmup_decisions: int = 90
-    """Decisions in each world with N(0, 1) noise, clipped to the bound, before the actor takes over."""
-    updates: int = 4
-    """Critic updates an iteration."""
-    sigma_min: float = 0.05
-    """Least exploration noise of a world, in units of the bound."""
-    sigma_max: float = 0.6
+    warmup_decisions: Annotated[int, Ge(0)] = 90
+    """Decisions in each world with random noise N(0, 1), clipped to the bound, before the actor takes over."""
+    updates: Count = 4
+    """Critic updates per iteration; in an iteration every world makes one decision."""
+    sigma_min: NonNegative = 0.05
+    """Smallest exploration noise of a world (standard deviation, in units of the noise bound)."""
+    sigma_max: NonNegative = 0.6
     """Largest exploration noise of a world; each world draws its own at every reset."""
-    buffer_decisions: int = 512
-    """Decisions that the buffer holds for each world."""
-    block_iterations: int = 30
-    """Iterations on the device between two looks at the host."""
-    eval_period: int = 1280
-    """Training episodes between two evaluations."""
-    eval_episodes: int = 256
-    """Episodes of such an evaluation; the best expert is kept by them."""
+    buffer_decisions: Count = 512
+    """Decisions that the replay buffer holds for each world."""
+    block_iterations: Count = 30
+    """Iterations per jitted block; between two blocks the host logs and evaluates."""
+    eval_period: Count = 1280
+    """Training episodes between two evaluations of the expert."""
+    eval_episodes: Count = 256
+    """Episodes of an evaluation during steering, by which the best expert is selected."""
     learner: td3.TD3Config = dataclasses.field(default_factory=td3.TD3Config)
-    """FastTD3."""
+    """FastTD3, the learner."""
 
 
 class Expert(struct.PyTreeNode):

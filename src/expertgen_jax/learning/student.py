@@ -11,14 +11,15 @@ et al. 2017): each point alone, then the maximum over all.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, MultipleOf
 from flax import struct
 
-from expertgen_jax import task as task_lib
+from expertgen_jax.bounds import Count
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import diffusion
 from expertgen_jax.learning.diffusion import Denoiser, DiffusionConfig
@@ -40,18 +41,18 @@ class StudentConfig:
     """What a student sees, and its network."""
 
     modality: Modality = "depth"
-    """Pictures of depth or colour, a point cloud, what the expert sees (state), or nothing but proprioception (blank):
-    the control, which shows whether a task gives its answer away."""
-    image_size: int = 32
+    """What the student sees besides its proprioception: pictures of depth or colour, a point cloud, the expert's
+    observation (state), or nothing (blank), the control that shows whether a task gives its answer away."""
+    image_size: Annotated[int, Ge(8), MultipleOf(8)] = 32
     """Height and width of the pictures, a multiple of 8 (pixels)."""
-    points: int = 128
-    """Points of the cloud."""
-    history: int = 1
-    """Percepts that it acts on: the newest, and those of the decisions before."""
+    points: Count = 128
+    """Number of points in the point cloud."""
+    history: Count = 1
+    """Percepts that the student acts on: the newest and those of the decisions before it."""
     head: Literal["regression", "diffusion"] = "regression"
-    """How it predicts an action chunk: its mean, or by denoising, as the prior does."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Layers after the encoders."""
+    """How the student predicts an action chunk: by regression, or by denoising as the prior does."""
+    hidden: tuple[Count, ...] = (256, 256)
+    """Widths of the hidden layers after the encoders."""
 
 
 class Percept(NamedTuple):
@@ -89,14 +90,14 @@ class Eyes:
 
     def __post_init__(self) -> None:
         task, modality = self.env.task, self.config.modality
-        if modality != "state" and task.feel is None:
-            raise UserError(f"--student.modality {modality}: task '{task.name}' defines no proprioception")
-        if modality in ("depth", "rgb", "points") and not task.cameras:
+        if modality == "state":
+            return
+        if task.senses is None:
+            raise UserError(f"--student.modality {modality}: task '{task.name}' defines no senses")
+        if modality != "blank" and not task.cameras:
             raise UserError(f"--student.modality {modality}: task '{task.name}' has no cameras")
-        if modality == "points" and task.workspace is None:
+        if modality == "points" and task.senses.workspace is None:
             raise UserError(f"--student.modality points: task '{task.name}' has no workspace")
-        if self.config.image_size % 8:
-            raise UserError(f"--student.image-size {self.config.image_size} must be a multiple of 8")
 
     def init(self, key: jax.Array) -> Memory:
         """A memory of nothing, and what the episode will look like."""
@@ -121,7 +122,7 @@ class Eyes:
         config, task, mj = self.config, self.env.task, self.env.model.mj
         if config.modality == "state":
             return Percept(world.obs, jnp.zeros(0))
-        felt = task_lib.feel(task, world.data)
+        felt = task.sensed(world.data)
         if config.modality == "blank":
             return Percept(felt, jnp.zeros(0))
         look_key, cloud_key = jax.random.split(key)
@@ -130,8 +131,8 @@ class Eyes:
             return Percept(felt, image.rgb)
         if config.modality == "depth":
             return Percept(felt, jnp.minimum(image.depth, FARTHEST)[..., None])
-        assert task.workspace is not None
-        box, (pos, mat) = task.workspace, camera.frame(mj, world.data, task.workspace.body)
+        assert task.senses is not None and task.senses.workspace is not None
+        box, (pos, mat) = task.senses.workspace, camera.frame(mj, world.data, task.senses.workspace.body)
         cloud = camera.point_cloud(
             (image.points - pos) @ mat, jnp.array(box.low), jnp.array(box.high), config.points, cloud_key
         )

@@ -7,15 +7,17 @@ lower mean is the target of both.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge
 from flax import struct
 
+from expertgen_jax.bounds import Count, NonNegative, Positive, Share
 from expertgen_jax.learning.replay import Batch
 
 
@@ -23,32 +25,32 @@ from expertgen_jax.learning.replay import Batch
 class TD3Config:
     """The learner."""
 
-    gamma: float = 0.97
-    """Discount a decision."""
-    n_step: int = 3
-    """Decisions summed before bootstrapping."""
-    batch_size: int = 512
-    """Transitions in an update."""
-    tau: float = 0.05
-    """Step of the target critics towards the critics, an update."""
-    critic_learning_rate: float = 1e-3
-    """Of the critics' AdamW."""
-    actor_learning_rate: float = 3e-4
-    """Of the actor's AdamW; at 1e-3, 94 % of its noise stood at the bound after 150 iterations, at 3e-4 58 %."""
-    weight_decay: float = 0.01
-    """Of both."""
-    policy_noise: float = 0.05
+    gamma: Share = 0.97
+    """Discount factor per decision."""
+    n_step: Count = 3
+    """Decisions whose rewards are summed before bootstrapping (n-step return)."""
+    batch_size: Count = 512
+    """Transitions in a batch of an update."""
+    tau: Share = 0.05
+    """Step of the target critics towards the critics at each update (Polyak averaging)."""
+    critic_learning_rate: Positive = 1e-3
+    """Learning rate of the critics (AdamW)."""
+    actor_learning_rate: Positive = 3e-4  # at 1e-3, 94 % of the noise was at its bound after 150 iterations, here 58 %
+    """Learning rate of the actor (AdamW)."""
+    weight_decay: NonNegative = 0.01
+    """Weight decay of both optimisers, the actor's and the critics'."""
+    policy_noise: NonNegative = 0.05
     """Standard deviation of the noise on target actions."""
-    noise_clip: float = 0.2
-    """Bound on that noise."""
-    atoms: int = 51
-    """Support points of the return distribution, evenly spaced over the possible returns."""
-    actor_hidden: tuple[int, ...] = (256, 256)
+    noise_clip: NonNegative = 0.2
+    """Bound on the noise on target actions."""
+    atoms: Annotated[int, Ge(2)] = 51
+    """Support points (atoms) of the return distribution, evenly spaced over the possible returns."""
+    actor_hidden: tuple[Count, ...] = (256, 256)
     """Hidden layers of the actor."""
-    critic_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[Count, ...] = (256, 256)
     """Hidden layers of each critic."""
-    actor_period: int = 2
-    """Critic updates to one update of the actor."""
+    actor_period: Count = 2
+    """Critic updates for each update of the actor."""
 
 
 class Actor(nn.Module):

@@ -18,53 +18,90 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.export
 import jax.numpy as jnp
 
-from expertgen_jax import task as task_lib
-from expertgen_jax.learning import steering, student
+from expertgen_jax.files import write_json
+from expertgen_jax.learning import student
 from expertgen_jax.learning.student import Percept
-from expertgen_jax.runs.distillation import StudentRun
-from expertgen_jax.runs.pipeline import Phases
-from expertgen_jax.runs.runlog import provenance, write_json
+from expertgen_jax.runs.expert import ExpertRun
+from expertgen_jax.runs.provenance import provenance
+from expertgen_jax.runs.student import StudentRun
 from expertgen_jax.sim import rollout
 from expertgen_jax.sim.rollout import World
-from expertgen_jax.task import Task, feel
+from expertgen_jax.task import PORTABLE, Task
 
 VERSION = 1
 """Of the artefact's format."""
-STATE = (
-    *("qpos", "qvel", "ctrl", "time", "xpos", "xquat", "xmat", "site_xpos", "site_xmat", "sensordata", "mocap_pos"),
-    "mocap_quat",
-)
 UNITS = {"depth": "m along the optical axis, at most 1, 0 where there is none", "rgb": "1", "points": "m"}
 """Of pictures, by what they show."""
 
 
-def export(phases: Phases, student_run: StudentRun | None, folder: Path) -> dict[str, Any]:
+class Brain(NamedTuple):
+    """What of a policy is exported.
+
+    Attributes:
+      name: as the card calls it.
+      policy: `(vectors [history, n], pictures [history, ...], key data uint32 [2]) -> actions [chunk, action_size]`.
+      percept: an example of one.
+      history: percepts that it acts on.
+      kind: of its pictures, a student's modality; an expert's is `state`.
+    """
+
+    name: str
+    policy: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    percept: Percept
+    history: int
+    kind: str
+
+
+def of_expert(run: ExpertRun) -> Brain:
+    """The expert of a run."""
+    agent = run.agent("expert")
+    obs = jnp.zeros(rollout.sizes(run.env)[0])
+
+    def policy(vectors: jax.Array, pictures: jax.Array, key: jax.Array) -> jax.Array:
+        seeing: Any = SimpleNamespace(obs=vectors[0])
+        return agent.act((), seeing, key)[1]
+
+    return Brain("expert", policy, Percept(obs, jnp.zeros(0)), 1, "state")
+
+
+def of_student(run: StudentRun) -> Brain:
+    """A student of a run."""
+    learnt, config = run.student(), run.settings.student
+
+    def policy(vectors: jax.Array, pictures: jax.Array, key: jax.Array) -> jax.Array:
+        return student.act(learnt, Percept(vectors, pictures), jax.random.wrap_key_data(key))
+
+    percept = jax.tree.map(lambda x: x[0], run.dagger().eyes.init(jax.random.key(0)).percepts)
+    return Brain(f"student {run.name}", policy, percept, config.history, config.modality)
+
+
+def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
     """Writes the artefact of a run's expert, or of one of its students; returns its card.
 
     Raises:
       UserError: the run has not come that far.
     """
-    env, task, chunk = phases.env, phases.env.task, phases.settings.prior.chunk
+    expert_run, brain = (run, of_expert(run)) if isinstance(run, ExpertRun) else (run.run, of_student(run))
+    env, task, chunk = expert_run.env, expert_run.env.task, expert_run.settings.prior.chunk
     world = jax.eval_shape(lambda k: rollout.reset(env, k), jax.random.key(0))
     context, structure = jax.tree.flatten(world.context)
-    by_state = student_run is None or student_run.settings.student.modality == "state"
+    by_state = brain.kind == "state"
 
     def reset(seed: jax.Array) -> dict[str, Any]:
-        key = jax.random.key(seed)
-        start = task.reset(key) if env.sizes is None else task.reset(key, env.sizes)
+        start = task.start(jax.random.key(seed), env.parameters)
         names = ("qpos", "ctrl", "mocap_pos", "mocap_quat")
         given = {name: x for name in names if (x := getattr(start, name)) is not None}
         return {**given, "fields": dict(start.fields), "context": jax.tree.leaves(start.context)}
 
     def sense(state: dict[str, jax.Array], context: list[jax.Array]) -> jax.Array:
         data = SimpleNamespace(**state)
-        return task_lib.observe(task, data, jax.tree.unflatten(structure, context)) if by_state else feel(task, data)
+        return task.observed(data, jax.tree.unflatten(structure, context)) if by_state else task.sensed(data)
 
     def control(state: dict[str, jax.Array], action: jax.Array) -> jax.Array:
         return task.control(SimpleNamespace(**state), action)
@@ -72,29 +109,13 @@ def export(phases: Phases, student_run: StudentRun | None, folder: Path) -> dict
     def success(state: dict[str, jax.Array], context: list[jax.Array]) -> jax.Array:
         return task.success(SimpleNamespace(**state), jax.tree.unflatten(structure, context))
 
-    if student_run is None:
-        prior, expert = phases.needed("expert")
-        act = steering.expert_policy(chunk, phases.settings.steer).act
-        percept, history, kind = Percept(world.obs, jnp.zeros(0)), 1, "state"
-
-        def policy(vectors: jax.Array, pictures: jax.Array, key: jax.Array) -> jax.Array:
-            seeing: Any = SimpleNamespace(obs=vectors[0])
-            return act((prior, expert), (), seeing, key)[1]
-    else:
-        learnt, config = student_run.student(), student_run.settings.student
-        percept = jax.tree.map(lambda x: x[0], student_run.learner().eyes.init(jax.random.key(0)).percepts)
-        history, kind = config.history, config.modality
-
-        def policy(vectors: jax.Array, pictures: jax.Array, key: jax.Array) -> jax.Array:
-            return student.act(learnt, Percept(vectors, pictures), jax.random.wrap_key_data(key))
-
-    state = {name: jax.ShapeDtypeStruct(getattr(world.data, name).shape, jnp.float32) for name in STATE}
-    percepts = [jax.ShapeDtypeStruct((history, *x.shape), jnp.float32) for x in percept]
+    state = {name: jax.ShapeDtypeStruct(getattr(world.data, name).shape, jnp.float32) for name in PORTABLE}
+    percepts = [jax.ShapeDtypeStruct((brain.history, *x.shape), jnp.float32) for x in brain.percept]
     seed, key = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((2,), jnp.uint32)
     programs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         "reset": (reset, (seed,)),
         "sense": (sense, (state, context)),
-        "policy": (policy, (*percepts, key)),
+        "policy": (brain.policy, (*percepts, key)),
         "control": (control, (state, jax.ShapeDtypeStruct((task.action_size,), jnp.float32))),
         "success": (success, (state, context)),
     }
@@ -108,19 +129,19 @@ def export(phases: Phases, student_run: StudentRun | None, folder: Path) -> dict
     card = {
         "version": VERSION,
         "task": task.name,
-        "policy": "expert" if student_run is None else f"student {student_run.name}",
+        "policy": brain.name,
         **provenance(),
         "inputs": {
-            "history": history,
+            "history": brain.history,
             "vector": {
-                "size": percept.felt.shape[0],
+                "size": brain.percept.felt.shape[0],
                 "entries": _entries(task, world, by_state),
             },
             "pictures": {
-                "kind": kind,
-                "shape": list(percept.seen.shape),
-                "unit": UNITS.get(kind, ""),
-                "cameras": {name: view._asdict() for name, view in (task.cameras or {}).items()},
+                "kind": brain.kind,
+                "shape": list(brain.percept.seen.shape),
+                "unit": UNITS.get(brain.kind, ""),
+                "cameras": {name: view._asdict() for name, view in task.cameras.items()},
             },
         },
         "output": {"shape": [chunk, task.action_size], "range": [-1, 1]},
@@ -139,7 +160,7 @@ def _entries(task: Task, world: World, by_state: bool) -> dict[str, Any]:
     if by_state:
         units, parts = task.observation, jax.eval_shape(task.observe, world.data, world.context)
     else:
-        assert task.proprioception is not None and task.feel is not None
-        units, parts = task.proprioception, jax.eval_shape(task.feel, world.data)
+        assert task.senses is not None
+        units, parts = task.senses.proprioception, jax.eval_shape(task.senses.sense, world.data)
     sizes = {name: math.prod(parts[name].shape) for name in units}
     return {name: {"unit": units[name], "size": size} for name, size in sizes.items() if size}

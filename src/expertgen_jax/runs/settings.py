@@ -1,99 +1,116 @@
-"""Settings of a run: defaults, a task's preset on top, and back from `config.json`."""
+"""Settings of runs and students: defaults, a task's preset on top, and to and from `config.json`."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from expertgen_jax import bounds
+from expertgen_jax.bounds import Count, Seed
 from expertgen_jax.errors import UserError
+from expertgen_jax.learning.dagger import DaggerConfig
 from expertgen_jax.learning.demos import DemoConfig
 from expertgen_jax.learning.diffusion import DiffusionConfig
 from expertgen_jax.learning.steering import SteerConfig
-from expertgen_jax.runs.runlog import check_settings
+from expertgen_jax.learning.student import StudentConfig
 from expertgen_jax.task import Level, Task
 
+T = TypeVar("T")
+
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What makes a run what it is; stored in `config.json`."""
+class RunSettings:
+    """What makes a run what it is; stored in its `config.json`."""
 
     task: str = "peg"
-    """Name of a task, or a path to a .py file of your own."""
-    seed: int = 0
-    """Of all randomness in the run."""
-    num_seeds: int = 1
-    """Steering runs side by side from the same prior; the best expert of all is kept."""
+    """Name of a task (`expertgen tasks` lists them), or the path of a .py file with a task of your own."""
+    seed: Seed = 0
+    """Random seed of the run."""
+    num_seeds: Count = 1
+    """Number of steering runs in parallel from the same prior; the best expert of all is kept."""
     randomization: Level = "off"
-    """Domain randomisation: friction, stiffness, mass, play, errors in what is seen and in how it is held."""
+    """Domain randomisation of the physics: friction, stiffness, mass, play, errors of what is seen, delays."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
-    """Engine: MJX-JAX, MJX-Warp, MuJoCo's C engine on all cores; auto is mjx on an accelerator and else native."""
+    """Physics engine: MJX-JAX, MJX-Warp, or MuJoCo's C engine on all cores (native). By default mjx where there is an
+    accelerator, else native."""
     demos: Path | None = None
-    """An .npz file of your own demonstrations; by default the task's script makes them."""
-    eval_episodes: int = 1024
-    """Episodes behind the reported figures."""
-    transfer_episodes: int = 256
-    """Episodes on the other back end (sim-to-sim)."""
+    """An .npz file of your own demonstrations; by default the task's script demonstrates."""
+    eval_episodes: Count = 1024
+    """Number of episodes behind the reported figures."""
+    transfer_episodes: Count = 256
+    """Number of episodes on the other physics engine (sim-to-sim transfer)."""
     demo: DemoConfig = dataclasses.field(default_factory=DemoConfig)
-    """Scripted demonstrations."""
+    """Demonstrations."""
     prior: DiffusionConfig = dataclasses.field(default_factory=DiffusionConfig)
-    """Diffusion prior."""
+    """The diffusion prior and its training."""
     steer: SteerConfig = dataclasses.field(default_factory=SteerConfig)
-    """Steering."""
+    """Steering the prior's noise by reinforcement learning."""
 
 
 @dataclasses.dataclass(frozen=True)
-class RunSettings(Settings):
-    """What a command that makes a run is told."""
+class StudentSettings:
+    """What makes a student what it is; stored in its `config.json`."""
 
-    run_dir: Path | None = None
-    """Where everything goes; runs/TASK-SEED by default. The same command goes on where it stopped."""
-    overwrite: bool = False
-    """Start afresh, removing the run directory."""
-    tensorboard: bool = False
-    """Write TensorBoard scalars too."""
+    seed: Seed = 0
+    """Random seed of the distillation."""
+    visual: Level = "default"
+    """Visual randomisation in training: camera poses, colours, light, clutter, errors of depth."""
+    eval_episodes: Count = 1024
+    """Number of episodes behind the reported figures."""
+    student: StudentConfig = dataclasses.field(default_factory=StudentConfig)
+    """What the student sees, and its network."""
+    dagger: DaggerConfig = dataclasses.field(default_factory=DaggerConfig)
+    """Distillation by DAgger."""
 
 
-def check(settings: Settings, task: Task) -> None:
-    """Checks settings against their ranges, each other and the task.
+def check(settings: RunSettings, task: Task) -> None:
+    """Checks a run's settings against their bounds, each other and the task.
 
     Raises:
       UserError: naming the field and the remedy.
     """
-    check_settings(dataclasses.replace(settings, seed=1))  # any seed will do
-    if settings.prior.chunk > task.horizon:
-        raise UserError(f"--prior.chunk {settings.prior.chunk} is longer than the task's horizon of {task.horizon}")
-    if settings.prior.sample_steps > settings.prior.train_timesteps:
+    bounds.check(settings)
+    prior, steer = settings.prior, settings.steer
+    if prior.chunk > task.horizon:
+        raise UserError(f"--prior.chunk {prior.chunk} is longer than the task's horizon of {task.horizon}")
+    if prior.sample_steps > prior.train_timesteps:
         raise UserError(
-            f"--prior.sample-steps {settings.prior.sample_steps} exceeds "
-            f"--prior.train-timesteps {settings.prior.train_timesteps}"
+            f"--prior.sample-steps {prior.sample_steps} exceeds --prior.train-timesteps {prior.train_timesteps}"
         )
-    learner = settings.steer.learner
-    if settings.steer.updates % learner.actor_period:
+    if steer.updates % steer.learner.actor_period:
         raise UserError(
-            f"--steer.updates {settings.steer.updates} must be a multiple of "
-            f"--steer.learner.actor-period {learner.actor_period}"
+            f"--steer.updates {steer.updates} must be a multiple of "
+            f"--steer.learner.actor-period {steer.learner.actor_period}"
         )
-    if learner.atoms < 2:
-        raise UserError(f"--steer.learner.atoms {learner.atoms}: a distribution needs at least 2")
-    if settings.steer.sigma_min > settings.steer.sigma_max:
+    if steer.sigma_min > steer.sigma_max:
         raise UserError("--steer.sigma-min must not exceed --steer.sigma-max")
 
 
-def from_stored(default: Any, stored: dict[str, Any]) -> Any:
-    """The settings dataclass that `stored` (JSON) describes."""
+def to_json(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as JSON holds it."""
+    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+
+
+def from_json(default: T, stored: Mapping[str, Any]) -> T:
+    """The settings dataclass that `stored` describes, of the type of `default`.
+
+    Raises:
+      KeyError, TypeError: it is not of this version.
+    """
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(default):
+    for field in dataclasses.fields(default):  # type: ignore[arg-type]
         old, new = getattr(default, field.name), stored[field.name]
         if dataclasses.is_dataclass(old):
-            values[field.name] = from_stored(old, new)
+            values[field.name] = from_json(old, new)
         else:
             values[field.name] = tuple(new) if isinstance(old, tuple) else new
     if values.get("demos") is not None:
         values["demos"] = Path(values["demos"])
-    return dataclasses.replace(default, **values)
+    return dataclasses.replace(default, **values)  # type: ignore[type-var]
 
 
-def with_preset(settings: Any, preset: Mapping[str, Any]) -> Any:
+def with_preset(settings: T, preset: Mapping[str, Any]) -> T:
     """The settings dataclass with the fields of a (nested) `preset` replaced.
 
     Raises:
@@ -104,6 +121,6 @@ def with_preset(settings: Any, preset: Mapping[str, Any]) -> Any:
         for name, value in preset.items()
     }
     try:
-        return dataclasses.replace(settings, **values)
+        return dataclasses.replace(settings, **values)  # type: ignore[type-var]
     except TypeError as error:
         raise UserError(f"the task's preset: {error}") from error

@@ -2,11 +2,11 @@
 
 from expertgen_jax.scenes.base import empty_scene
 from expertgen_jax.scenes.bowl import BOWL_RADIUS, BOWL_RIM, add_bowl
+from expertgen_jax.scenes.fittings import Fitting, add_fitting
 from expertgen_jax.scenes.furniture import DRAWER_FLOOR, DRAWER_INSIDE, HANDLE, add_cabinet, add_mark
 from expertgen_jax.scenes.gears import add_gears
 from expertgen_jax.scenes.gripper import OPENING, add_gripper
 from expertgen_jax.scenes.hand import HAND_JOINTS, add_force_torque_sensor, add_hand
-from expertgen_jax.scenes.joints import Joint, add_joint
 from expertgen_jax.scenes.sockets import add_square_hole
 from expertgen_jax.scenes.things import (
     BANANA_RADIUS,
@@ -42,18 +42,18 @@ __all__ = [
     "PEACH_RADIUS",
     "PEAR_RADIUS",
     "STRAWBERRY_RADIUS",
-    "Joint",
+    "Fitting",
     "add_banana",
     "add_block",
     "add_bowl",
     "add_brick",
     "add_cabinet",
     "add_can",
+    "add_fitting",
     "add_force_torque_sensor",
     "add_gears",
     "add_gripper",
     "add_hand",
-    "add_joint",
     "add_mark",
     "add_peach",
     "add_pear",

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import Env, Policy, World
+from expertgen_jax.sim.rollout import Agent, Env, World
 
 EVALUATION_SEED = 20260315
 """Reported figures come from these episodes."""
@@ -21,7 +21,7 @@ SIDE_BY_SIDE = 1024
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-def evaluate(env: Env, policy: Policy, params: Any, episodes: int) -> dict[str, Any]:
+def evaluate(env: Env, agent: Agent, episodes: int) -> dict[str, Any]:
     """Plays the evaluation episodes to their ends.
 
     Returns:
@@ -29,7 +29,7 @@ def evaluate(env: Env, policy: Policy, params: Any, episodes: int) -> dict[str, 
     """
     key = jax.random.key(EVALUATION_SEED)
     parts = [
-        jax.device_get(rollout.run(env, policy, params, key, min(SIDE_BY_SIDE, episodes - first), first))
+        jax.device_get(rollout.play(env, agent, key, min(SIDE_BY_SIDE, episodes - first), first))
         for first in range(0, episodes, SIDE_BY_SIDE)
     ]
     worlds = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

@@ -2,7 +2,7 @@
 
 An `Env` is a task on a back end. A `World` is one episode in progress. A *decision* is one action chunk: `advance`
 executes it control step by control step and freezes the world where the episode ends, also inside the chunk, so that
-what it returns is the true final state. `reset` and `advance` are unbatched; `run` and `record` roll out many worlds.
+what it returns is the true final state. `reset` and `advance` are unbatched; `play` and `record` roll out many worlds.
 """
 
 import functools
@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from expertgen_jax import task as task_lib
 from expertgen_jax.sim import physics
-from expertgen_jax.task import Task
+from expertgen_jax.task import Script, Task
 
 
 class Env(struct.PyTreeNode):
@@ -23,13 +22,13 @@ class Env(struct.PyTreeNode):
 
     Attributes:
       model: the scene.
-      sizes: see `Task.sizes`.
+      parameters: see `Task.parameters`.
       task: its functions.
       nstep: physics substeps a control step.
     """
 
     model: physics.Model
-    sizes: Any
+    parameters: Any
     task: Task = struct.field(pytree_node=False)
     nstep: int = struct.field(pytree_node=False)
 
@@ -37,8 +36,8 @@ class Env(struct.PyTreeNode):
 def make_env(task: Task, backend: str = "auto", max_worlds: int = 4096) -> Env:
     """Compiles the task's scene and puts it on a back end; see `physics.resolve` for the errors."""
     model = physics.load(task.scene().compile(), backend, max_worlds)
-    sizes = jax.tree.map(jnp.asarray, task.sizes)
-    return Env(model, sizes, task, round(task.control_dt / model.timestep))
+    parameters = jax.tree.map(jnp.asarray, task.parameters)
+    return Env(model, parameters, task, round(task.control_dt / model.timestep))
 
 
 def sizes(env: Env) -> tuple[int, int]:
@@ -61,12 +60,34 @@ class Policy(NamedTuple):
     act: Callable[[Any, Any, "World", jax.Array], tuple[Any, jax.Array]]
 
 
+class Agent(struct.PyTreeNode):
+    """A policy with its parameters: what is evaluated, recorded, exported; an argument of compiled programs.
+
+    Attributes:
+      name: how tables and videos call it.
+      policy: how it acts.
+      params: its parameters; `()` for a policy without.
+    """
+
+    name: str = struct.field(pytree_node=False)
+    policy: Policy = struct.field(pytree_node=False)
+    params: Any = ()
+
+    def init(self, key: jax.Array) -> Any:
+        """Its memory at an episode's start."""
+        return self.policy.init(key)
+
+    def act(self, memory: Any, world: "World", key: jax.Array) -> tuple[Any, jax.Array]:
+        """What it does in a world: `(memory, actions [chunk, action_size])`; unbatched."""
+        return self.policy.act(self.params, memory, world, key)
+
+
 def policy_from_obs(chunk: int, act: Callable[[Any, jax.Array, jax.Array], jax.Array]) -> Policy:
     """The policy of a memoryless function `(params, obs, key) -> actions [chunk, action_size]`."""
     return Policy(chunk, lambda key: (), lambda params, memory, world, key: ((), act(params, world.obs, key)))
 
 
-def policy_from_script(script: task_lib.Script) -> Policy:
+def policy_from_script(script: Script) -> Policy:
     """The policy of a script; it has no parameters and decides at every control step."""
 
     def act(params: Any, memory: Any, world: "World", key: jax.Array) -> tuple[Any, jax.Array]:
@@ -133,7 +154,7 @@ def done(env: Env, world: World) -> jax.Array:
 def reset(env: Env, key: jax.Array) -> World:
     """A fresh episode."""
     task = env.task
-    start = task.reset(key) if env.sizes is None else task.reset(key, env.sizes)
+    start = task.start(key, env.parameters)
     fields = dict(start.fields)
     data = physics.init(
         physics.with_fields(env.model, fields),
@@ -154,14 +175,14 @@ def _begin(
     task: Task, data: Any, context: Any, fields: dict[str, jax.Array], variant: jax.Array, delays: jax.Array
 ) -> World:
     no = jnp.bool_(False)
-    obs = task_lib.observe(task, data, context)
+    obs = task.observed(data, context)
     return World(
         data=data,
         context=context,
         fields=fields,
         variant=variant,
         obs=obs,
-        privileged=task_lib.privileged(task, data, context),
+        privileged=task.known(data, context),
         delays=delays,
         unseen=jnp.tile(obs, (task.max_delay, 1)),
         unsent=jnp.zeros((task.max_delay, task.action_size)),
@@ -188,7 +209,7 @@ def advance(env: Env, world: World, actions: jax.Array) -> tuple[World, Frame]:
         new = physics.where(over | bad, data, new)
         held = jnp.where(task.success(new, context), world.held + 1, 0)
         lenient = jnp.bool_(False) if task.lenient is None else task.lenient(new, context)
-        obs, unseen = _delay(task_lib.observe(task, new, context), world.unseen, world.delays[0])
+        obs, unseen = _delay(task.observed(new, context), world.unseen, world.delays[0])
         return world.replace(
             data=new,
             obs=jnp.where(over, world.obs, obs),
@@ -202,7 +223,7 @@ def advance(env: Env, world: World, actions: jax.Array) -> tuple[World, Frame]:
         ), frame
 
     world, frames = jax.lax.scan(control_step, world, actions)
-    return world.replace(privileged=task_lib.privileged(task, world.data, world.context)), frames
+    return world.replace(privileged=task.known(world.data, world.context)), frames
 
 
 def _delay(newest: jax.Array, line: jax.Array, delay: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -223,56 +244,73 @@ def reset_done(env: Env, worlds: World, key: jax.Array) -> World:
     return jax.vmap(pick)(over, fresh, worlds)
 
 
+def zero_agent(task: Task) -> Agent:
+    """Does nothing: the action is always zero."""
+    return Agent("zero", policy_from_obs(1, lambda params, obs, key: jnp.zeros((1, task.action_size))))
+
+
+def random_agent(task: Task) -> Agent:
+    """Draws each number of its action uniformly from [-1, 1]."""
+
+    def act(params: Any, obs: jax.Array, key: jax.Array) -> jax.Array:
+        return jax.random.uniform(key, (1, task.action_size), minval=-1.0)
+
+    return Agent("random", policy_from_obs(1, act))
+
+
+def scripted_agent(task: Task) -> Agent:
+    """The task's imperfect demonstrator."""
+    return Agent("script", policy_from_script(task.script))
+
+
 def start(env: Env, policy: Policy, key: jax.Array) -> tuple[World, Any]:
     """The episode of that key: its world and the policy's memory."""
     reset_key, memory_key, _ = jax.random.split(key, 3)
     return reset(env, reset_key), policy.init(memory_key)
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "count"))
-def run(env: Env, policy: Policy, params: Any, key: jax.Array, count: int, first: jax.Array | int = 0) -> World:
+@functools.partial(jax.jit, static_argnames="count")
+def play(env: Env, agent: Agent, key: jax.Array, count: int, first: jax.Array | int = 0) -> World:
     """Plays `count` episodes side by side to their ends, those numbered from `first` on.
 
-    Episode i depends on `key`, i and the policy only, not on `count` and `first`.
+    Episode i depends on `key`, i and the agent only, not on `count` and `first`.
 
     Returns:
       The final worlds, `[count]`.
     """
     keys = _episode_keys(key, first + jnp.arange(count))
-    worlds, memories = jax.vmap(lambda k: start(env, policy, k))(keys)
+    worlds, memories = jax.vmap(lambda k: start(env, agent.policy, k))(keys)
 
     def decide(carry: tuple[World, Any]) -> tuple[World, Any]:
-        worlds, memories, _ = jax.vmap(lambda w, m, k: _decide(env, policy, params, w, m, k))(*carry, keys)
+        worlds, memories, _ = jax.vmap(lambda w, m, k: _decide(env, agent, w, m, k))(*carry, keys)
         return worlds, memories
 
     return jax.lax.while_loop(lambda carry: ~done(env, carry[0]).all(), decide, (worlds, memories))[0]
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "count"))
-def record(env: Env, policy: Policy, params: Any, key: jax.Array, count: int) -> tuple[World, Frame]:
-    """Like `run`, and keeps every control step.
+@functools.partial(jax.jit, static_argnames="count")
+def record(env: Env, agent: Agent, key: jax.Array, count: int) -> tuple[World, Frame]:
+    """Like `play`, and keeps every control step.
 
     Returns:
       The final worlds `[count]`, and frames `[count, time, ...]` with `time >= horizon`, a multiple of the chunk.
     """
     keys = _episode_keys(key, jnp.arange(count))
-    return record_from(env, policy, params, *jax.vmap(lambda k: start(env, policy, k))(keys), keys)
+    return record_from(env, agent, *jax.vmap(lambda k: start(env, agent.policy, k))(keys), keys)
 
 
-@functools.partial(jax.jit, static_argnames="policy")
-def record_from(
-    env: Env, policy: Policy, params: Any, worlds: World, memories: Any, keys: jax.Array
-) -> tuple[World, Frame]:
-    """Like `record`, from given worlds, memories of the policy and keys, `[count]` each."""
+@jax.jit
+def record_from(env: Env, agent: Agent, worlds: World, memories: Any, keys: jax.Array) -> tuple[World, Frame]:
+    """Like `record`, from given worlds, memories of the agent's policy and keys, `[count]` each."""
 
     def decide(carry: tuple[World, Any], _: None) -> tuple[tuple[World, Any], Frame]:
-        worlds, memories, frames = jax.vmap(lambda w, m, k: _decide(env, policy, params, w, m, k))(*carry, keys)
+        worlds, memories, frames = jax.vmap(lambda w, m, k: _decide(env, agent, w, m, k))(*carry, keys)
         return (worlds, memories), frames
 
-    decisions = -(-env.task.horizon // policy.chunk)
+    decisions = -(-env.task.horizon // agent.policy.chunk)
     (worlds, _), frames = jax.lax.scan(decide, (worlds, memories), None, length=decisions)
     return worlds, jax.tree.map(
-        lambda x: jnp.moveaxis(x, 0, 1).reshape(len(keys), decisions * policy.chunk, *x.shape[3:]), frames
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(len(keys), decisions * agent.policy.chunk, *x.shape[3:]), frames
     )
 
 
@@ -280,10 +318,8 @@ def _episode_keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
 
 
-def _decide(
-    env: Env, policy: Policy, params: Any, world: World, memory: Any, key: jax.Array
-) -> tuple[World, Any, Frame]:
+def _decide(env: Env, agent: Agent, world: World, memory: Any, key: jax.Array) -> tuple[World, Any, Frame]:
     decision_key = jax.random.fold_in(jax.random.split(key, 3)[2], world.steps)
-    memory, actions = policy.act(params, memory, world, decision_key)
+    memory, actions = agent.act(memory, world, decision_key)
     world, frames = advance(env, world, actions)
     return world, memory, frames

@@ -10,7 +10,7 @@ import numpy as np
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.sim import physics, rollout
-from expertgen_jax.task import Script, Start, Task
+from expertgen_jax.task import Script, Senses, Start, Task
 from expertgen_jax.vision import camera
 
 
@@ -22,10 +22,10 @@ def check_task(task: Task) -> None:
     """
     mj = _compile(task)
     key = jax.random.key(0)
-    sizes = () if task.sizes is None else (task.sizes,)
+    parameters = () if task.parameters is None else (task.parameters,)
     if task.nominal_reset is not None:
-        _call(task, "nominal_reset", task.nominal_reset, key, *sizes)
-    start = _call(task, "reset", task.reset, key, *sizes)
+        _call(task, "nominal_reset", task.nominal_reset, key, *parameters)
+    start = _call(task, "reset", task.reset, key, *parameters)
     if not isinstance(start, Start):
         raise _wrong(task, "reset", f"returned {type(start).__name__}, expected a Start")
     for name, shape in (
@@ -53,7 +53,9 @@ def check_task(task: Task) -> None:
     model = physics.with_fields(env.model, start.fields)
     data = physics.init(model, start.qpos, None, start.ctrl, start.mocap_pos, start.mocap_quat)
     context = start.context
-    _check_entries(task, "observe", _call(task, "observe", task.observe, data, context), "observation")
+    _check_entries(
+        task, "observe", _call(task, "observe", task.observe, data, context), "observation", task.observation
+    )
 
     action = jnp.zeros(task.action_size)
     _expect(task, "control", _call(task, "control", task.control, data, action), (mj.nu,))
@@ -67,20 +69,14 @@ def check_task(task: Task) -> None:
     if task.final_pose is not None:
         for name, value in _mapping(task, "final_pose", _call(task, "final_pose", task.final_pose, data, context)):
             _expect(task, f"final_pose()['{name}']", value, ())
-    if task.feel is not None:
-        _check_entries(task, "feel", _call(task, "feel", task.feel, data), "proprioception")
-    frames = {f"cameras['{name}']": view.body for name, view in (task.cameras or {}).items()}
-    frames |= {} if task.workspace is None else {"workspace": task.workspace.body}
-    for name, body in frames.items():
-        _call(task, name, camera.frame, mj, data, body)
-        if mj.body(body or "world").mocapid[0] >= 0:
-            raise _wrong(task, name, f"moves with '{body}', whose place only pictures may tell")
+    if task.senses is not None:
+        _check_senses(task, task.senses, mj, data)
     for name in ("script", "strong_script"):
         if getattr(task, name) is not None:
             _check_script(task, name, getattr(task, name), data, context, key)
     if task.disassembly is not None:
         how = task.disassembly
-        _call(task, "disassembly.reset", how.reset, key, *sizes)
+        _call(task, "disassembly.reset", how.reset, key, *parameters)
         for name in ("script", "nominal_script"):
             if getattr(how, name) is not None:
                 _check_script(task, f"disassembly.{name}", getattr(how, name), data, context, key)
@@ -96,9 +92,21 @@ def _mapping(task: Task, name: str, value: Any) -> Any:
     return value.items()
 
 
-def _check_entries(task: Task, function: str, found: Any, listed: str) -> None:
-    """What `function` returned has the entries that the task's field `listed` names, and no others."""
-    names = getattr(task, listed) or {}
+def _check_senses(task: Task, senses: Senses, mj: mujoco.MjModel, data: Any) -> None:
+    if not isinstance(senses, Senses):
+        raise _wrong(task, "senses", f"is a {type(senses).__name__}, expected a Senses(proprioception, sense, ...)")
+    found = _call(task, "senses.sense", senses.sense, data)
+    _check_entries(task, "senses.sense", found, "senses.proprioception", senses.proprioception)
+    frames = {f"senses.cameras['{name}']": view.body for name, view in senses.cameras.items()}
+    frames |= {} if senses.workspace is None else {"senses.workspace": senses.workspace.body}
+    for name, body in frames.items():
+        _call(task, name, camera.frame, mj, data, body)
+        if mj.body(body or "world").mocapid[0] >= 0:
+            raise _wrong(task, name, f"moves with '{body}', whose place only pictures may tell")
+
+
+def _check_entries(task: Task, function: str, found: Any, listed: str, names: Mapping[str, str]) -> None:
+    """What `function` returned has the entries `names`, which the task's field `listed` holds, and no others."""
     for name in names:
         if not hasattr(found, "keys") or name not in found:
             raise _wrong(task, function, f"returned no entry '{name}', which `{listed}` lists")
@@ -124,8 +132,8 @@ def _compile(task: Task) -> mujoco.MjModel:
         raise _wrong(task, "control_dt", f"is {task.control_dt} s, not a multiple of the timestep {mj.opt.timestep} s")
     if not task.observation:
         raise _wrong(task, "observation", "is empty")
-    of_video = _call(task, "camera", lambda: np.array([*task.camera[0], *task.camera[1:]], float))
-    _expect(task, "camera (lookat, distance, azimuth, elevation)", of_video, (6,))
+    angles = _call(task, "spectator", lambda: np.array([*task.spectator[0], *task.spectator[1:]], float))
+    _expect(task, "spectator (lookat, distance, azimuth, elevation)", angles, (6,))
     return mj
 
 
@@ -149,9 +157,9 @@ def _check_traceable(env: rollout.Env, key: jax.Array) -> None:
     def play(key: jax.Array) -> rollout.World:
         return rollout.advance(env, rollout.reset(env, key), jnp.zeros((1, task.action_size)))[0]
 
-    script = rollout.policy_from_script(task.script)
+    script = rollout.scripted_agent(task)
     _call(task, "one step under jit and vmap", jax.jit(jax.vmap(play)), jax.random.split(key))
-    _call(task, "script under jit", jax.eval_shape, lambda k: rollout.run(env, script, None, k, 2), key)
+    _call(task, "script under jit", jax.eval_shape, lambda k: rollout.play(env, script, k, 2), key)
 
 
 def _call(task: Task, name: str, function: Callable[..., Any], *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The registry of tasks; `load` takes a name or a path to a user's file."""
+"""The registry of tasks; `load_task` takes a name or a path to a user's file."""
 
 import dataclasses
 import difflib
@@ -34,7 +34,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """Tasks that one command trains one after another."""
 
 
-def load(name: str, randomization: Level = "off") -> Task:
+def load_task(name: str, randomization: Level = "off") -> Task:
     """The task of that name, or, where `name` ends in `.py`, the one that the file's functions make.
 
     A task file defines at module level what `Task` lists, under the same names; `name` defaults to the file's.

@@ -72,7 +72,7 @@ class Appearance(NamedTuple):
 
 def draw(ranges: VisualRandomization, task: Task, mj: mujoco.MjModel, key: jax.Array) -> Appearance:
     """The appearance of an episode."""
-    views, keys = len(task.cameras or {}), jax.random.split(key, 10)
+    views, keys = len(task.cameras), jax.random.split(key, 10)
     ids = camera.visible_ids(mj)
 
     def within(key: jax.Array, bound: float, *shape: int) -> jax.Array:
@@ -134,7 +134,7 @@ def see(
     geoms = camera.visible(mj, world.data, world.fields).replace(rgb=look.rgb)
     geoms = camera.joined(geoms, look.distractors)
     pictures = []
-    for i, view in enumerate((task.cameras or {}).values()):
+    for i, view in enumerate(task.cameras.values()):
         nominal = camera.of_view(mj, world.data, view)
         actual = camera.moved(nominal, look.moved[i], look.turned[i], look.zoom[i])
         image = camera.render(geoms, actual, size, size, look.light, look.background)

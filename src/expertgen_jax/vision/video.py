@@ -1,13 +1,15 @@
-"""Videos without a display: frames by MuJoCo's own ray caster on all CPU cores, panels with labels, H.264 files.
+"""Videos without a display: frames by MuJoCo's own ray caster on all CPU cores, captions, files.
 
 No OpenGL, no GPU. Two rays a pixel, one to the eye and one to the key light, which stands to the upper left of the
 camera; planes get a 2 cm checker pattern, so that motion and scale can be seen.
 """
 
+import functools
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import imageio.v3 as imageio
 import mujoco
@@ -17,10 +19,8 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from expertgen_jax.files import atomic
+from expertgen_jax.task import Spectator
 from expertgen_jax.vision.camera import geom_rgba
-
-Camera = tuple[tuple[float, float, float], float, float, float]
-"""MuJoCo's free camera: look-at point (m), distance (m), azimuth and elevation (degrees)."""
 
 FIELD_OF_VIEW = 45.0
 """Vertical, in degrees: MuJoCo's default."""
@@ -38,9 +38,10 @@ def render(
     qpos: ArrayLike,
     mocap_pos: ArrayLike,
     mocap_quat: ArrayLike,
-    camera: Camera,
-    width: int = 320,
-    height: int = 240,
+    spectator: Spectator,
+    *,
+    width: int = 640,
+    height: int = 480,
     fields: Mapping[str, ArrayLike] | None = None,
 ) -> np.ndarray:
     """Draws the geoms of groups 0 to 2, one picture a state.
@@ -48,7 +49,7 @@ def render(
     Args:
       mj: the model.
       qpos, mocap_pos, mocap_quat: `[T, nq]`, `[T, nmocap, 3]` (m), `[T, nmocap, 4]`.
-      camera: see `Camera`; the vertical field of view is `FIELD_OF_VIEW`.
+      spectator: where the camera stands; its vertical field of view is `FIELD_OF_VIEW`.
       width, height: of a frame (pixels).
       fields: model fields that replace the compiled ones, see `physics.Model.fields`.
 
@@ -67,7 +68,7 @@ def render(
         state[...] = values
     for name, values in (fields or {}).items():
         worlds.expand(name)[...] = values
-    eye, rays, to_key = _camera_rays(camera, width, height)
+    eye, rays, to_key = _rays(spectator, width, height)
     frames = np.empty((count, height * width, 3), np.uint8)
     block = max(1, _RAYS_PER_BLOCK // (height * width))
     for start in range(0, count, block):
@@ -76,9 +77,9 @@ def render(
     return frames.reshape(count, height, width, 3)
 
 
-def _camera_rays(camera: Camera, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rays(spectator: Spectator, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The eye `[3]`, unit rays through the pixels `[height * width, 3]`, the direction of the key light `[3]`."""
-    lookat, distance, *angles = camera
+    lookat, distance, *angles = spectator
     azimuth, elevation = np.deg2rad(angles)
     sin, cos = np.sin(azimuth), np.cos(azimuth)
     forward = np.array([np.cos(elevation) * cos, np.cos(elevation) * sin, np.sin(elevation)])
@@ -120,16 +121,13 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Videos `{label: [T_i, H, W, 3] uint8}` next to each other, labelled in the top left corner.
+def side_by_side(clips: Sequence[np.ndarray]) -> np.ndarray:
+    """Clips `[T_i, H, W, 3] uint8` next to each other; a shorter one waits on its last frame.
 
-    A shorter one waits on its last frame. Returns `[max T_i, H, W * len(panels), 3] uint8`.
+    Returns `[max T_i, H, W * len(clips), 3] uint8`.
     """
-    length = max(len(frames) for frames in panels.values())
-    padded = [frames[np.minimum(np.arange(length), len(frames) - 1)] for frames in panels.values()]
-    for label, frames in zip(panels, padded, strict=True):
-        _draw_label(frames, label)
-    return np.concatenate(padded, axis=2)
+    length = max(len(clip) for clip in clips)
+    return np.concatenate([clip[np.minimum(np.arange(length), len(clip) - 1)] for clip in clips], axis=2)
 
 
 def inset(frames: np.ndarray, pictures: np.ndarray) -> np.ndarray:
@@ -143,22 +141,43 @@ def inset(frames: np.ndarray, pictures: np.ndarray) -> np.ndarray:
     return result
 
 
-def _draw_label(frames: np.ndarray, label: str) -> None:
-    """White on a dark strip, in place."""
-    margin, size = frames.shape[1] // 48, max(10, frames.shape[1] // 16)
+Corner = Literal["top left", "top right", "bottom left"]
+
+
+def write_text(frame: np.ndarray, text: str, corner: Corner, colour: tuple[int, int, int] = (255, 255, 255)) -> None:
+    """Writes a line on a dark strip into a corner of `frame: [H, W, 3] uint8`, in place."""
+    mask = _text_mask(text, frame.shape[0])[: frame.shape[0], : frame.shape[1], None]
+    rows = slice(-len(mask), None) if "bottom" in corner else slice(len(mask))
+    columns = slice(-mask.shape[1], None) if "right" in corner else slice(mask.shape[1])
+    frame[rows, columns] = 0.35 * frame[rows, columns] * (1 - mask) + np.asarray(colour) * mask
+
+
+@functools.lru_cache(maxsize=1024)
+def _text_mask(text: str, frame_height: int) -> np.ndarray:
+    """`[height, width]` in [0, 1]: where the letters are."""
+    margin, size = frame_height // 48, max(10, frame_height // 20)
     font = ImageFont.load_default(size)
-    strip = Image.new("L", (round(font.getlength(label)) + 4 * margin, round(1.3 * size) + 2 * margin))
-    ImageDraw.Draw(strip).text((2 * margin, margin), label, fill=255, font=font)
-    corner = frames[:, : strip.height, : strip.width]
-    text = np.asarray(strip)[: corner.shape[1], : corner.shape[2], None] / 255
-    corner[...] = (0.35 * corner * (1 - text) + 255 * text).astype(np.uint8)
+    strip = Image.new("L", (round(font.getlength(text)) + 4 * margin, round(1.3 * size) + 2 * margin))
+    ImageDraw.Draw(strip).text((2 * margin, margin), text, fill=255, font=font)
+    return np.asarray(strip) / 255
 
 
 def write(path: str | os.PathLike[str], frames: np.ndarray, fps: float) -> None:
-    """Writes `frames: [T, H, W, 3] uint8` as an H.264 mp4; the file appears whole or not at all.
+    """Writes `frames: [T, H, W, 3] uint8` as an H.264 .mp4 or an animated .webp; the file appears whole or not at all.
 
-    An odd H or W is stretched by a pixel. Raises RuntimeError or OSError if there is no ffmpeg or it fails.
+    Raises:
+      ValueError: the path ends otherwise.
+      RuntimeError, OSError: there is no ffmpeg, or the file cannot be written.
     """
-    with atomic(Path(path)) as temporary, warnings.catch_warnings():
+    path = Path(path)
+    if path.suffix == ".webp":
+        with atomic(path) as temporary:
+            first, *others = map(Image.fromarray, frames)
+            options = dict(save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+            first.save(temporary, "WEBP", quality=60, method=4, **options)
+        return
+    if path.suffix != ".mp4":
+        raise ValueError(f"{path}: videos are .mp4 or .webp")
+    with atomic(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # ffmpeg execs at once and never runs JAX
         imageio.imwrite(temporary, frames, plugin="FFMPEG", fps=fps, codec="libx264", quality=8, macro_block_size=2)

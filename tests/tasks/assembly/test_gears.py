@@ -92,6 +92,6 @@ def test_success_is_the_seated_gear_and_no_other(envs, backend):
 
 def test_script_is_imperfect(envs):
     env = envs("gear_on_shaft", "native")
-    worlds = rollout.run(env, rollout.policy_from_script(env.task.script), (), jax.random.key(5), 256)
+    worlds = rollout.play(env, rollout.scripted_agent(env.task), jax.random.key(5), 256)
     assert 0.05 <= worlds.success.mean() <= 0.6
     assert not worlds.diverged.any()

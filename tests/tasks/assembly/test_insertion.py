@@ -11,8 +11,8 @@ from mujoco import mjx
 from poses import assert_judged
 from pressing import BACKENDS, CONTROL_STEPS, WORLDS
 
-from expertgen_jax import task as task_lib
 from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Starts
 from expertgen_jax.tasks.assembly.pegs import PEGS
 
@@ -155,8 +155,8 @@ def hand_pose(tip=(0.0, 0.0, 0.0), angles=(0.0, 0.0, 0.0), length=LENGTH):
     return np.concatenate([np.array(tip) + rotation(*angles) @ [0, 0, length], angles])
 
 
-def seen_beside(env, hole_error):
-    return Context(jax.tree.map(lambda x: x[0], env.sizes["fit"]), hole_error, jnp.zeros(()))
+def seen_beside(env, socket_error):
+    return Context(jax.tree.map(lambda x: x[0], env.parameters["fit"]), socket_error, jnp.zeros(()))
 
 
 SOCKET = np.array([0.03, -0.02, 0.0])
@@ -274,14 +274,14 @@ def test_success_must_be_held(env):
 
 
 def test_starts_stay_in_their_ranges(env):
-    starts = jax.jit(jax.vmap(env.task.reset, (0, None)))(jax.random.split(jax.random.key(1), 1000), env.sizes)
-    qpos, socket, error = (np.asarray(x) for x in (starts.qpos, starts.mocap_pos[:, 0], starts.context.hole_error))
+    starts = jax.jit(jax.vmap(env.task.reset, (0, None)))(jax.random.split(jax.random.key(1), 1000), env.parameters)
+    qpos, socket, error = (np.asarray(x) for x in (starts.qpos, starts.mocap_pos[:, 0], starts.context.socket_error))
     offset = qpos[:, :3] - socket - [0, 0, LENGTH + DEPTH + CLEARANCE_ABOVE]
     for drawn, half_range in (
         (socket[:, :2], STARTS.socket),
         (offset[:, :2], STARTS.lateral),
         (qpos[:, 3:], STARTS.angle),
-        (error[:, :2], STARTS.hole_error),
+        (error[:, :2], STARTS.socket_error),
     ):
         assert np.abs(drawn).max() <= half_range * (1 + 1e-5)
         assert (np.abs(drawn).max(0) > 0.95 * half_range).all(), "the whole range is used"
@@ -304,7 +304,7 @@ def test_observation_is_what_it_says(env):
 
     qpos = np.float64(world.data.qpos)
     tip = qpos[:3] - rotation(*qpos[3:]) @ [0, 0, LENGTH]
-    seen_hole = np.asarray(world.data.mocap_pos[0] + world.context.hole_error)
+    seen_hole = np.asarray(world.data.mocap_pos[0] + world.context.socket_error)
     np.testing.assert_allclose(parts["tip_position"], tip - seen_hole, atol=1e-6)
     np.testing.assert_allclose(parts["tip_near_hole"], np.clip(tip - seen_hole, -0.004, 0.004)[:2], atol=1e-6)
     np.testing.assert_allclose(parts["hand_rotation"], qpos[3:])
@@ -319,8 +319,8 @@ def test_observation_is_what_it_says(env):
 def test_true_hole_is_not_in_the_observation(env):
     """Two worlds that look alike look alike until the plug touches, wherever the hole really is."""
     task = env.task
-    start = task.reset(jax.random.key(3), env.sizes)
-    seen = start.mocap_pos[0] + start.context.hole_error
+    start = task.reset(jax.random.key(3), env.parameters)
+    seen = start.mocap_pos[0] + start.context.socket_error
     actions = jax.random.uniform(jax.random.key(4), (4, 6), minval=-1.0)
 
     def look(error):
@@ -335,9 +335,9 @@ def test_true_hole_is_not_in_the_observation(env):
     np.testing.assert_allclose(obs, np.broadcast_to(obs[:1], obs.shape), atol=1e-7)
     far = slice(3, 5)  # the clipped view of the hole stands still out there
     assert np.ptp(np.delete(obs[0], far, axis=1), axis=0).min() > 1e-6, "the hand moved meanwhile"
-    np.testing.assert_array_equal(worlds.context.hole_error, errors)
+    np.testing.assert_array_equal(worlds.context.socket_error, errors)
     np.testing.assert_allclose(worlds.privileged[:, :2], errors[:, :2])
-    assert obs.shape[-1] == task_lib.observe(task, jax.tree.map(lambda x: x[0], worlds.data), start.context).size
+    assert obs.shape[-1] == task.observed(jax.tree.map(lambda x: x[0], worlds.data), start.context).size
 
 
 # --- demonstrators ----------------------------------------------------------------------------------------------
@@ -347,8 +347,8 @@ def test_true_hole_is_not_in_the_observation(env):
     ("script", "low", "high"), [("script", 0.10, 0.40), ("strong_script", 0.90, 1.0)], ids=["imperfect", "strong"]
 )
 def test_script_succeeds_as_often_as_it_should(env, script, low, high):
-    policy = rollout.policy_from_script(getattr(env.task, script))
-    worlds = jax.jit(lambda key: rollout.run(env, policy, (), key, 256))(jax.random.key(5))
+    agent = Agent(script, rollout.policy_from_script(getattr(env.task, script)))
+    worlds = jax.jit(lambda key: rollout.play(env, agent, key, 256))(jax.random.key(5))
     assert low <= worlds.success.mean() <= high
     assert not worlds.diverged.any()
     assert (worlds.lenient | ~worlds.success).all(), "strict success implies lenient success"

@@ -24,7 +24,7 @@ def starts(task, count=400):
 
 @pytest.fixture(scope="module", params=["peg", "block_on_rail"])
 def strong(request):
-    return starts(registry.load(request.param, "strong"))
+    return starts(registry.load_task(request.param, "strong"))
 
 
 def assert_fills(values, low, high):
@@ -47,7 +47,7 @@ def test_strong_draws_from_its_ranges(strong):
     np.testing.assert_allclose(np.linalg.norm(fields["body_quat"][:, plug], axis=1), 1, atol=1e-6)
     angle = 2 * np.arcsin(np.abs(fields["body_quat"][:, plug, 1:]).max(1))
     assert 0.7 * ranges.held_turned < angle.max() < 1.01 * ranges.held_turned
-    nominal = registry.load(env.task.name).sizes["fit"]
+    nominal = registry.load_task(env.task.name).parameters["fit"]
     assert_fills(worlds.context.fit.play / nominal.play[0], *ranges.play)
     np.testing.assert_allclose(
         worlds.context.fit.lateral_tolerance[:, 0] / nominal.lateral_tolerance[0, 0],
@@ -57,9 +57,9 @@ def test_strong_draws_from_its_ranges(strong):
 
 
 def test_off_leaves_the_model_alone():
-    _, worlds = starts(registry.load("peg"), 4)
+    _, worlds = starts(registry.load_task("peg"), 4)
     assert worlds.fields == {}
-    _, worlds = starts(registry.load("block_on_rail"), 4)
+    _, worlds = starts(registry.load_task("block_on_rail"), 4)
     assert {name: np.ptp(values, axis=0).max() for name, values in worlds.fields.items()} == dict.fromkeys(
         worlds.fields, 0.0
     )
@@ -78,7 +78,7 @@ def test_a_plug_held_beside_its_place_is_not_seen_there(strong):
     tip = worlds.data.site_xpos[:, env.model.mj.site("tip").id]
     held = worlds.fields["body_pos"][:, env.model.mj.body("plug").id] - env.model.mj.body("plug").pos
     seen = jax.vmap(env.task.observe)(worlds.data, worlds.context)["tip_position"]
-    true = tip - worlds.data.mocap_pos[:, 0] - worlds.context.hole_error
+    true = tip - worlds.data.mocap_pos[:, 0] - worlds.context.socket_error
     assert np.abs(held).max() > 0.002
     critic = worlds.privileged[:, 3:6]  # in world axes
     np.testing.assert_allclose(np.linalg.norm(critic, axis=1), np.linalg.norm(held, axis=1), atol=1e-5)
@@ -100,7 +100,7 @@ def test_delays_are_drawn_and_executed(strong):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_randomised_worlds_step(backend):
-    env = rollout.make_env(registry.load("peg", "default"), backend)
+    env = rollout.make_env(registry.load_task("peg", "default"), backend)
 
     def play(key):
         world = rollout.reset(env, key)
@@ -112,4 +112,4 @@ def test_randomised_worlds_step(backend):
 
 def test_a_task_file_randomises_itself(tmp_path):
     with pytest.raises(UserError, match="in its own `reset`"):
-        registry.load(str(tmp_path / "mine.py"), "strong")
+        registry.load_task(str(tmp_path / "mine.py"), "strong")

@@ -135,9 +135,9 @@ def pose(tip=(0.0, 0.0, 0.0), angles=(0.0, 0.0, 0.0)):
 SOCKET, SOCKET_YAW = np.array([0.03, -0.02, 0.0]), 7.0
 
 
-def cases(joint):
+def cases(fitting):
     """Poses relative to the socket: `{description: (strict, lenient or None where either will do, qpos)}`."""
-    play, depth, lift = joint.play, joint.depth, joint.lift
+    play, depth, lift = fitting.play, fitting.depth, fitting.lift
     return {
         "assembled": (True, True, pose()),
         "at the play": (True, True, pose((play, 0, 0))),
@@ -152,9 +152,9 @@ def cases(joint):
         "beside, diagonal": (False, False, pose((0.03, 0.03, 0))),
         "upside down": (False, False, pose(angles=(0, 180, 0))),
         "lying across": (False, False, pose(angles=(0, 90, 0))),
-        **({"turned": (False, None, pose(angles=(10, 0, 0)))} if joint.kind in ("fork", "rail") else {}),
-        **({"turned round": (True, True, pose(angles=(130, 0, 0)))} if joint.kind in ("pin", "collar") else {}),
-        **({"back to front": (False, None, pose(angles=(180, 0, 0)))} if joint.kind == "rail" else {}),
+        **({"turned": (False, None, pose(angles=(10, 0, 0)))} if fitting.kind in ("fork", "rail") else {}),
+        **({"turned round": (True, True, pose(angles=(130, 0, 0)))} if fitting.kind in ("pin", "collar") else {}),
+        **({"back to front": (False, None, pose(angles=(180, 0, 0)))} if fitting.kind == "rail" else {}),
     }
 
 
@@ -172,7 +172,7 @@ def test_success_is_the_assembled_pose_and_no_other(envs, backend):
 
     rows = [(i, what, *case) for i, name in enumerate(NAMES) for what, case in cases(SHAPES[name]).items()]
     qpos = np.array([[*(SOCKET + turn @ q[:3]), q[3] + yaw, *q[4:]] for *_, q in rows])
-    fits = jax.tree.map(lambda x: x[np.array([row[0] for row in rows])], env.sizes["fit"])
+    fits = jax.tree.map(lambda x: x[np.array([row[0] for row in rows])], env.parameters["fit"])
     strict, lenient = jax.jit(jax.vmap(judge))(fits, np.float32(qpos))
     for (i, what, want_strict, want_lenient, _), got_strict, got_lenient in zip(rows, strict, lenient, strict=True):
         assert bool(got_strict) == want_strict, f"{NAMES[i]}, {what}: strict"
@@ -182,7 +182,7 @@ def test_success_is_the_assembled_pose_and_no_other(envs, backend):
 def test_a_plug_thrown_through_its_place_is_no_success(env):
     def throw(key):
         world = rollout.reset(env, key)
-        start = env.task.disassembly.reset(key, env.sizes)
+        start = env.task.disassembly.reset(key, env.parameters)
         model = physics.with_fields(env.model, world.fields)
         up = jnp.array([0, 0, 1.0, 0, 0, 0])
         data = physics.init(model, start.qpos, 0.5 * up, start.qpos + 0.02 * up, start.mocap_pos, start.mocap_quat)
@@ -219,7 +219,7 @@ def test_one_shape_is_the_same_program_as_another(envs):
 
 
 def test_scripts_are_imperfect_on_every_shape(env):
-    worlds = rollout.run(env, rollout.policy_from_script(env.task.script), (), jax.random.key(5), 900)
+    worlds = rollout.play(env, rollout.scripted_agent(env.task), jax.random.key(5), 900)
     success, variant = np.asarray(worlds.success), np.asarray(worlds.variant)
     for i, name in enumerate(NAMES):
         assert 0.01 <= success[variant == i].mean() <= 0.75, name

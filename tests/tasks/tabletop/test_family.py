@@ -11,7 +11,7 @@ pytestmark = pytest.mark.parametrize("name", FAMILIES["tabletop"])
 
 def test_scripts_are_imperfect(envs, name):
     env = envs(name, "native")
-    worlds = rollout.run(env, rollout.policy_from_script(env.task.script), (), jax.random.key(5), 256)
+    worlds = rollout.play(env, rollout.scripted_agent(env.task), jax.random.key(5), 256)
     assert 0.09 <= worlds.success.mean() <= 0.66, "the published range"
     assert not worlds.diverged.any()
 

@@ -7,19 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from expertgen_jax.scenes import Joint
+from expertgen_jax.scenes import Fitting
 
 CLEARANCE_ABOVE = 0.010
 """Height of the plug at the start above the place where it is free (m)."""
 LATERAL_LIMIT = 0.0025
-"""Largest lateral error of strict success (m), however loose the joint."""
+"""Largest lateral error of strict success (m), however loose the fitting."""
 SLACK = 1.1
 """Strict success allows for soft contact: so many times the clearance."""
 _KINDS = ("pin", "collar", "fork", "rail")
 
 
 class Fit(NamedTuple):
-    """What the rules and scripts of a task know of a joint (m, rad); in `Task.sizes` with a leading axis of variants.
+    """What rules and scripts know of a fitting (m, rad); in `Task.parameters` with a leading axis of variants.
 
     Attributes:
       play: clearance on each side.
@@ -28,7 +28,7 @@ class Fit(NamedTuple):
       lateral_tolerance: `[2]`, of strict success along the socket's axes.
       yaw_tolerance: of strict success.
       misjudged: standard deviation of the imperfect demonstrator's belief about the socket, constant over an episode.
-      shape: `[n]`, what an observation tells of the joint.
+      shape: `[n]`, what an observation tells of the fitting.
     """
 
     play: Any
@@ -40,18 +40,18 @@ class Fit(NamedTuple):
     shape: Any
 
 
-def of_joint(joint: Joint, misjudged: float) -> Fit:
-    """The fit of a joint; `shape` tells its kind and its sizes in mm."""
-    inside = lateral_tolerance(joint.play)
-    kind = [float(joint.kind == kind) for kind in _KINDS]
-    sizes = [joint.width, joint.play, joint.depth, joint.height, joint.length]
+def of_fitting(fitting: Fitting, misjudged: float) -> Fit:
+    """The fit of a fitting; `shape` tells its kind and its sizes in mm."""
+    inside = lateral_tolerance(fitting.play)
+    kind = [float(fitting.kind == kind) for kind in _KINDS]
+    sizes = [fitting.width, fitting.play, fitting.depth, fitting.height, fitting.length]
     return Fit(
-        play=joint.play,
-        depth=joint.depth,
-        lift=joint.lift,
+        play=fitting.play,
+        depth=fitting.depth,
+        lift=fitting.lift,
         # Nothing holds a fork along its bar.
-        lateral_tolerance=np.array([inside, LATERAL_LIMIT if joint.kind == "fork" else inside]),
-        yaw_tolerance=SLACK * joint.yaw_play,
+        lateral_tolerance=np.array([inside, LATERAL_LIMIT if fitting.kind == "fork" else inside]),
+        yaw_tolerance=SLACK * fitting.yaw_play,
         misjudged=misjudged,
         shape=np.array([*kind, *(1000 * size for size in sizes)]),
     )
@@ -63,7 +63,7 @@ def lateral_tolerance(play: float) -> float:
 
 
 def widened(fit: Fit, factor: jax.Array) -> Fit:
-    """The same joint with its play multiplied."""
+    """The same fitting with its play multiplied."""
     free = fit.lateral_tolerance >= LATERAL_LIMIT
     lateral = jnp.where(free, LATERAL_LIMIT, jnp.minimum(fit.lateral_tolerance * factor, LATERAL_LIMIT))
     return fit._replace(play=fit.play * factor, lateral_tolerance=lateral, yaw_tolerance=fit.yaw_tolerance * factor)
@@ -78,7 +78,7 @@ class Starts:
       socket_yaw: it is turned by 0 to this.
       lateral: the plug starts within this distance of the socket's axis, along x and y.
       angle: the plug starts turned from the upright socket by up to this about each axis.
-      hole_error: the socket is seen off by up to this along x and y, constant over an episode.
+      socket_error: the socket is seen off by up to this along x and y, constant over an episode.
       yaw_error: it is seen turned by up to this, constant over an episode.
     """
 
@@ -86,13 +86,13 @@ class Starts:
     socket_yaw: float = 0.0
     lateral: float = 0.020
     angle: float = float(np.deg2rad(5.0))
-    hole_error: float = 0.002
+    socket_error: float = 0.002
     yaw_error: float = 0.0
 
 
 class Context(NamedTuple):
-    """Constants of an episode: the joint, and how far off the socket is seen along x, y, z (m) and in yaw (rad)."""
+    """Constants of an episode: the fitting, and how far off the socket is seen along x, y, z (m) and in yaw (rad)."""
 
     fit: Fit
-    hole_error: jax.Array
+    socket_error: jax.Array
     yaw_error: jax.Array

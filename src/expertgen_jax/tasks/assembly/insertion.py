@@ -10,8 +10,7 @@ import mujoco
 import numpy as np
 
 from expertgen_jax.sim import control
-from expertgen_jax.task import Box, Disassembly, Start, Task, View
-from expertgen_jax.tasks.assembly import randomization as randomization_lib
+from expertgen_jax.task import Box, Data, Disassembly, Senses, Spectator, Start, Task, View
 from expertgen_jax.tasks.assembly import scripts
 from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Fit, Starts, widened
 from expertgen_jax.tasks.assembly.randomization import Randomization
@@ -41,12 +40,13 @@ PROPRIOCEPTION = {
 }
 SHAPE_OBSERVATION = {
     "socket_yaw": "rad",  # as observed
-    "shape": "1, mm",  # what kind of joint it is, and its sizes
+    "shape": "1, mm",  # the kind of fitting, and its sizes
 }
 
 
 def insertion(
     name: str,
+    *,
     scene: Callable[[], mujoco.MjSpec],
     fits: list[Fit],
     fields: Mapping[str, np.ndarray],
@@ -78,43 +78,43 @@ def insertion(
     mj = scene().compile()
     tip_site, hand, plug = mj.site("tip").id, mj.body("hand").id, mj.body("plug").id
     reach = float(mj.body("plug").pos[2])  # negative
-    sizes = {
+    parameters = {
         "fit": jax.tree.map(lambda *rows: np.stack(rows).astype(np.float32), *fits),
         "fields": dict(fields),
         "per_play": dict(per_play) if randomization.play != Randomization.play else {},
     }
 
-    def reset(key: jax.Array, sizes: Any, lateral: float = starts.lateral) -> Start:
+    def reset(key: jax.Array, parameters: Any, lateral: float = starts.lateral) -> Start:
         variant_key, start_key, play_key, draw_key, delay_key = jax.random.split(key, 5)
         variant = jax.random.randint(variant_key, (), 0, len(fits))
-        chosen = jax.tree.map(lambda x: x[variant], sizes)
+        chosen = jax.tree.map(lambda x: x[variant], parameters)
         fit, fields = chosen["fit"], chosen["fields"]
         if chosen["per_play"]:
             wider = jax.random.uniform(play_key, (), minval=randomization.play[0], maxval=randomization.play[1])
             fit = widened(fit, wider)
             fields = {name: x + (wider - 1) * chosen["per_play"][name] for name, x in fields.items()}
-        fields = randomization_lib.draw(randomization, mj, fields, draw_key)
+        fields = randomization.draw(mj, fields, draw_key)
         draw = jax.random.uniform(start_key, (11,), minval=-1.0, maxval=1.0)
         socket = jnp.append(starts.socket * draw[:2], 0.0)
         yaw = starts.socket_yaw * (draw[9] + 1) / 2
         above = jnp.append(lateral * draw[2:4], fit.lift + CLEARANCE_ABOVE - reach)
         qpos = jnp.concatenate([socket + above, starts.angle * draw[4:7] + yaw * jnp.array([1.0, 0, 0])])
-        beside = randomization.seen_beside * jnp.array([starts.hole_error, starts.hole_error, starts.yaw_error])
+        beside = randomization.seen_beside * jnp.array([starts.socket_error, starts.socket_error, starts.yaw_error])
         beside *= draw[jnp.array([7, 8, 10])]
         context = Context(fit, jnp.append(beside[:2], 0.0), beside[2])
         turn = jnp.array([jnp.cos(yaw / 2), 0.0, 0.0, jnp.sin(yaw / 2)])
         delays = jax.random.randint(delay_key, (2,), 0, randomization.max_delay + 1)
         return Start(qpos, context, qpos, socket[None], turn[None], fields, variant, delays)
 
-    def assembled(key: jax.Array, sizes: Any) -> Start:
+    def assembled(key: jax.Array, parameters: Any) -> Start:
         """Plugs stand in their sockets."""
-        start = reset(key, sizes)
+        start = reset(key, parameters)
         assert start.mocap_pos is not None and start.mocap_quat is not None
         bottom = jnp.append(start.mocap_pos[0, :2], -reach)
         qpos = jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])])
         return start._replace(qpos=qpos, ctrl=qpos)
 
-    def feel(data: Any) -> dict[str, jax.Array]:
+    def sense(data: Data) -> dict[str, jax.Array]:
         return {
             "hand_pose": data.qpos[:6],
             "hand_velocity": data.qvel[:6],
@@ -123,20 +123,20 @@ def insertion(
             "contact_torque": jnp.clip(data.sensordata[3:6], -TORQUE, TORQUE),
         }
 
-    def observe(data: Any, context: Context) -> dict[str, jax.Array]:
+    def observe(data: Data, context: Context) -> dict[str, jax.Array]:
         seen_yaw = yaw_of(data.mocap_quat) + context.yaw_error
         # The tip as the hand knows it: where the plug would be if it were held as it should be.
-        tip = data.xpos[hand] + reach * data.xmat[hand][:, 2] - data.mocap_pos[0] - context.hole_error
+        tip = data.xpos[hand] + reach * data.xmat[hand][:, 2] - data.mocap_pos[0] - context.socket_error
         return {
             "tip_position": tip,
             "tip_near_hole": jnp.clip(tip[:2], -NEAR, NEAR),
             "hand_rotation": data.qpos[3:6] - seen_yaw * jnp.array([1.0, 0, 0]),
-            **feel(data),
+            **sense(data),
             "socket_yaw": seen_yaw,
             "shape": context.fit.shape,
         }
 
-    def final_pose(data: Any, context: Context) -> dict[str, jax.Array]:
+    def final_pose(data: Data, context: Context) -> dict[str, jax.Array]:
         tip, xmat = data.site_xpos[tip_site] - data.mocap_pos[0], data.site_xmat[tip_site]
         yaw = yaw_of(data.mocap_quat)
         cos, sin = jnp.cos(yaw), jnp.sin(yaw)
@@ -149,7 +149,7 @@ def insertion(
             "yaw": jnp.arctan2(jnp.sin(turned), jnp.cos(turned)),
         }
 
-    def success(data: Any, context: Context) -> jax.Array:
+    def success(data: Data, context: Context) -> jax.Array:
         pose, fit = final_pose(data, context), context.fit
         return (
             (jnp.abs(pose["height_above_bottom"]) < jnp.maximum(0.001, 0.04 * fit.depth))
@@ -159,12 +159,12 @@ def insertion(
             & (jnp.abs(pose["yaw"]) <= fit.yaw_tolerance)
         )
 
-    def lenient(data: Any, context: Context) -> jax.Array:
+    def lenient(data: Data, context: Context) -> jax.Array:
         tip = data.site_xpos[tip_site] - data.mocap_pos[0]
         return (tip[2] < context.fit.lift) & (_keypoint_distance(tip, data.site_xmat[tip_site], -reach) < 0.015)
 
-    def privileged(data: Any, context: Context) -> jax.Array:
-        known = [context.hole_error[:2], context.yaw_error[None]]
+    def privileged(data: Data, context: Context) -> jax.Array:
+        known = [context.socket_error[:2], context.yaw_error[None]]
         if randomization.held_beside or randomization.held_turned:
             nominal = data.xpos[hand] + reach * data.xmat[hand][:, 2]
             known += [data.site_xpos[tip_site] - nominal, data.xmat[plug][:, 2] - data.xmat[hand][:, 2]]
@@ -177,7 +177,7 @@ def insertion(
         horizon=120,
         action_size=6,
         observation=observation,
-        sizes=sizes,
+        parameters=parameters,
         variants=variants,
         preset=preset,
         max_delay=randomization.max_delay,
@@ -185,7 +185,7 @@ def insertion(
         observe=lambda data, context: {name: x for name, x in observe(data, context).items() if name in observation},
         control=lambda data, action: control.move_target(data, action, scripts.STEP_SIZES, leads),
         success=success,
-        nominal_reset=lambda key, sizes: reset(key, sizes, lateral=0.0),
+        nominal_reset=lambda key, parameters: reset(key, parameters, lateral=0.0),
         script=scripts.line_search(observe, -reach, turn=starts.yaw_error),
         disassembly=Disassembly(
             steps=scripts.UP + scripts.ASIDE,
@@ -198,16 +198,18 @@ def insertion(
         strong_script=None if starts.yaw_error else scripts.spiral_search(observe, -reach),
         lenient=lenient,
         privileged=privileged,
-        proprioception=PROPRIOCEPTION,
-        feel=feel,
-        cameras={
-            "front": View(eye=(0.0, -0.30, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
-            "side": View(eye=(0.30, 0.0, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
-            "wrist": View(eye=(0.0, -0.07, 0.03), target=(0.0, 0.0, reach), fovy=0.75, body="hand"),
-        },
-        workspace=Box(low=(-0.06, -0.06, reach - 0.03), high=(0.06, 0.06, reach + 0.03), body="hand"),
+        senses=Senses(
+            PROPRIOCEPTION,
+            sense,
+            cameras={
+                "front": View(eye=(0.0, -0.30, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
+                "side": View(eye=(0.30, 0.0, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
+                "wrist": View(eye=(0.0, -0.07, 0.03), target=(0.0, 0.0, reach), fovy=0.75, body="hand"),
+            },
+            workspace=Box(low=(-0.06, -0.06, reach - 0.03), high=(0.06, 0.06, reach + 0.03), body="hand"),
+        ),
         final_pose=final_pose,
-        camera=((0.0, -0.01, 0.045), 0.31, 105.0, -35.0),  # looks between the fingers, into the hole
+        spectator=Spectator((0.0, -0.01, 0.045), 0.31, 105.0, -35.0),  # looks between the fingers, into the hole
     )
 
 

@@ -67,13 +67,13 @@ def peg(name: str, randomization: Level = "off") -> Task:
         fields = physics.variants([_scene(square).compile(), _scene(wide).compile()])
     return insertion(
         name,
-        functools.partial(_scene, square),
-        [fit],
-        {field: rows[:1] for field, rows in fields.items()},
-        Starts(),
-        OBSERVATION | CONTACT_OBSERVATION if square.feels else OBSERVATION,
-        {field: rows[1:] - rows[:1] for field, rows in fields.items()},
-        RANDOMIZATIONS[randomization],
+        scene=functools.partial(_scene, square),
+        fits=[fit],
+        fields={field: rows[:1] for field, rows in fields.items()},
+        starts=Starts(),
+        observation=OBSERVATION | CONTACT_OBSERVATION if square.feels else OBSERVATION,
+        per_play={field: rows[1:] - rows[:1] for field, rows in fields.items()},
+        randomization=RANDOMIZATIONS[randomization],
         preset={"steer": STEER} if square.feels else None,
         lead=square.lead,
     )

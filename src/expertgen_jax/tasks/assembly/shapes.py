@@ -12,28 +12,30 @@ import mujoco
 import numpy as np
 
 from expertgen_jax import scenes
-from expertgen_jax.scenes import Joint
+from expertgen_jax.scenes import Fitting
 from expertgen_jax.sim import physics
 from expertgen_jax.task import Level, Task
-from expertgen_jax.tasks.assembly.fit import Starts, of_joint
+from expertgen_jax.tasks.assembly.fit import Starts, of_fitting
 from expertgen_jax.tasks.assembly.insertion import CONTACT_OBSERVATION, OBSERVATION, SHAPE_OBSERVATION, insertion
 from expertgen_jax.tasks.assembly.randomization import RANDOMIZATIONS
 from expertgen_jax.tasks.presets import STEER
 
 SHAPES = {
-    "pin_in_block": Joint("pin", 0.00690, 0.00035, depth=0.0478, lift=0.049, mass=0.022),  # 00506
-    "pin_in_hub": Joint("pin", 0.00514, 0.00038, depth=0.0133, lift=0.015, mass=0.011),  # 00783
-    "tube_in_tube": Joint("pin", 0.00570, 0.00030, depth=0.0400, lift=0.041, mass=0.005),  # 00175
-    "collar_on_post": Joint("collar", 0.01030, 0.00048, depth=0.0280, lift=0.028, mass=0.013, height=0.0078),  # 00581
-    "bracket_on_post": Joint("collar", 0.01970, 0.00045, depth=0.0480, lift=0.048, mass=0.094, height=0.0120),  # 00308
-    "cap_on_post": Joint("collar", 0.02400, 0.00050, depth=0.0184, lift=0.019, mass=0.052, height=0.0184),  # 00081
-    "clip_on_plate": Joint(
+    "pin_in_block": Fitting("pin", 0.00690, 0.00035, depth=0.0478, lift=0.049, mass=0.022),  # 00506
+    "pin_in_hub": Fitting("pin", 0.00514, 0.00038, depth=0.0133, lift=0.015, mass=0.011),  # 00783
+    "tube_in_tube": Fitting("pin", 0.00570, 0.00030, depth=0.0400, lift=0.041, mass=0.005),  # 00175
+    "collar_on_post": Fitting("collar", 0.01030, 0.00048, depth=0.0280, lift=0.028, mass=0.013, height=0.0078),  # 00581
+    "bracket_on_post": Fitting(
+        "collar", 0.01970, 0.00045, depth=0.0480, lift=0.048, mass=0.094, height=0.0120
+    ),  # 00308
+    "cap_on_post": Fitting("collar", 0.02400, 0.00050, depth=0.0184, lift=0.019, mass=0.052, height=0.0184),  # 00081
+    "clip_on_plate": Fitting(
         "fork", 0.00267, 0.00047, depth=0.0100, lift=0.010, mass=0.012, height=0.014, wall=0.002, length=0.0260
     ),  # 00032
-    "clevis_on_bar": Joint(
+    "clevis_on_bar": Fitting(
         "fork", 0.00977, 0.00045, depth=0.0094, lift=0.021, mass=0.073, height=0.021, wall=0.004, length=0.0135
     ),  # 00703
-    "block_on_rail": Joint(
+    "block_on_rail": Fitting(
         "rail", 0.01970, 0.00028, depth=0.0319, lift=0.034, mass=0.086, height=0.0319, wall=0.002
     ),  # 00726
 }
@@ -51,7 +53,7 @@ MISJUDGED = {
 EASY = {"demo": {"failures": 1.0}, "steer": {**STEER, "episodes": 4096}}
 """Cloning successes only, the priors of pins succeeded in 80 %; steering was done after 3 k episodes."""
 PRESETS: dict[str, dict[str, Any]] = {
-    **{name: EASY for name, joint in SHAPES.items() if joint.kind in ("pin", "collar")},
+    **{name: EASY for name, fitting in SHAPES.items() if fitting.kind in ("pin", "collar")},
     "clip_on_plate": {"demo": {"failures": 1.0}, "steer": STEER},
     "clevis_on_bar": {"demo": {"failures": 1.0}, "steer": STEER},
     "block_on_rail": {"steer": STEER},
@@ -82,36 +84,36 @@ def assembly(randomization: Level = "off") -> Task:
 def _task(name: str, shapes: tuple[str, ...], randomization: Level) -> Task:
     rows = [list(SHAPES).index(shape) for shape in shapes]
     fields, per_play = ({field: values[rows] for field, values in table.items()} for table in _fields())
-    fits = [of_joint(SHAPES[shape], MISJUDGED.get(shape, 0.0008)) for shape in shapes]
+    fits = [of_fitting(SHAPES[shape], MISJUDGED.get(shape, 0.0008)) for shape in shapes]
     scene = functools.partial(_scene, SHAPES["pin_in_block"])
     return insertion(
         name,
-        scene,
-        fits,
-        fields,
-        STARTS,
-        OBSERVATION | CONTACT_OBSERVATION | SHAPE_OBSERVATION,
-        per_play,
-        RANDOMIZATIONS[randomization],
-        shapes,
-        PRESETS.get(name),
+        scene=scene,
+        fits=fits,
+        fields=fields,
+        starts=STARTS,
+        observation=OBSERVATION | CONTACT_OBSERVATION | SHAPE_OBSERVATION,
+        per_play=per_play,
+        randomization=RANDOMIZATIONS[randomization],
+        variants=shapes,
+        preset=PRESETS.get(name),
     )
 
 
 @functools.cache
 def _fields() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Model fields of every shape, and by how much they grow where the play doubles: sizes are linear in it."""
-    joints = list(SHAPES.values())
-    wide = [dataclasses.replace(joint, play=1.5 * joint.play) for joint in joints]
-    both = physics.variants([_scene(joint).compile() for joint in joints + wide])
-    nominal = {name: rows[: len(joints)] for name, rows in both.items()}
-    return nominal, {name: 2 * (rows[len(joints) :] - nominal[name]) for name, rows in both.items()}
+    fittings = list(SHAPES.values())
+    wide = [dataclasses.replace(fitting, play=1.5 * fitting.play) for fitting in fittings]
+    both = physics.variants([_scene(fitting).compile() for fitting in fittings + wide])
+    nominal = {name: rows[: len(fittings)] for name, rows in both.items()}
+    return nominal, {name: 2 * (rows[len(fittings) :] - nominal[name]) for name, rows in both.items()}
 
 
-def _scene(joint: Joint) -> mujoco.MjSpec:
+def _scene(fitting: Fitting) -> mujoco.MjSpec:
     spec = scenes.empty_scene()
     # Where sizes differ from world to world, a tree of bounding boxes made for one of them leads astray.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
-    scenes.add_joint(spec, scenes.add_hand(spec), joint, PLUG_LENGTH)
+    scenes.add_fitting(spec, scenes.add_hand(spec), fitting, PLUG_LENGTH)
     scenes.add_force_torque_sensor(spec, "tip")
     return spec

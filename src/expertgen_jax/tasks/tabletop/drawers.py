@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from expertgen_jax import scenes
-from expertgen_jax.task import Start, Task
+from expertgen_jax.task import Data, Start, Task
 from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
@@ -45,23 +45,23 @@ class Cabinet:
         pos = jnp.array([*CABINET, 0.0]) + reach * jnp.stack([x, y, 0.0 * x])
         return pos[None], jnp.stack([jnp.cos(half), 0.0, 0.0, jnp.sin(half)])[None]
 
-    def opening(self, data: Any) -> jax.Array:
+    def opening(self, data: Data) -> jax.Array:
         """How far open the drawer is (m)."""
         return data.qpos[self.qpos]
 
-    def outwards(self, data: Any) -> jax.Array:
+    def outwards(self, data: Data) -> jax.Array:
         """The direction `[3]` in which it opens."""
         return -data.xmat[self.body][:, 1]
 
-    def handle(self, data: Any) -> jax.Array:
+    def handle(self, data: Data) -> jax.Array:
         """The handle's middle `[3]`."""
         return data.xpos[self.drawer] + data.xmat[self.drawer] @ jnp.array(scenes.HANDLE)
 
-    def inside(self, data: Any, point: jax.Array) -> jax.Array:
+    def inside(self, data: Data, point: jax.Array) -> jax.Array:
         """A point of the world `[3]` in the drawer's frame."""
         return data.xmat[self.drawer].T @ (point - data.xpos[self.drawer])
 
-    def observe(self, data: Any) -> dict[str, jax.Array]:
+    def observe(self, data: Data) -> dict[str, jax.Array]:
         """The entries of `CABINET_OBSERVATION`."""
         return {
             "handle_position": self.handle(data) - data.qpos[:3],
@@ -83,7 +83,7 @@ class Seen(NamedTuple):
 def look_at(cabinet: Cabinet, look_at_thing: Callable[[Any], jax.Array]) -> Callable[[Any], Seen]:
     """How a demonstrator sees the scene."""
 
-    def look(data: Any) -> Seen:
+    def look(data: Data) -> Seen:
         way = cabinet.outwards(data)
         angle = jnp.arctan2(way[1], way[0])
         shut = cabinet.handle(data) - cabinet.opening(data) * way
@@ -133,19 +133,19 @@ def open_drawer() -> Task:
 
     return family.task(
         "open_drawer",
-        scene,
-        150,
-        CABINET_OBSERVATION,
-        reset,
-        cabinet.observe,
-        lambda data: cabinet.opening(data) > PULLED,
-        gripping.phase_by_phase(
+        scene=scene,
+        horizon=150,
+        observation=CABINET_OBSERVATION,
+        reset=reset,
+        observe=cabinet.observe,
+        success=lambda data: cabinet.opening(data) > PULLED,
+        script=gripping.phase_by_phase(
             look_at(cabinet, lambda data: jnp.zeros(0)),
             Seen(HANDLE_SPREAD, jnp.float32(0.15), jnp.zeros(0)),
             pulling(out=0.19),
         ),
-        lambda data: {"opening": cabinet.opening(data)},
-        {"steer": {**STEER, "episodes": 6144}},
+        final_pose=lambda data: {"opening": cabinet.opening(data)},
+        preset={"steer": {**STEER, "episodes": 6144}},
     )
 
 
@@ -163,20 +163,20 @@ def put_in_drawer() -> Task:
         qpos = jnp.concatenate([ready, family.lying(thing, place, yaw_key), jnp.zeros(1)])
         return Start(qpos, (), ready, *cabinet.place(cabinet_key, reach))
 
-    def in_drawer(data: Any) -> jax.Array:
+    def in_drawer(data: Data) -> jax.Array:
         return cabinet.inside(data, data.xpos[body])
 
-    def observe(data: Any) -> dict[str, jax.Array]:
+    def observe(data: Data) -> dict[str, jax.Array]:
         return family.observe_object(data, thing, body) | cabinet.observe(data) | {"object_in_drawer": in_drawer(data)}
 
-    def success(data: Any) -> jax.Array:
+    def success(data: Data) -> jax.Array:
         """It lies in the drawer, at rest, and that is shut."""
         way = in_drawer(data)
         floor = scenes.DRAWER_FLOOR + thing.height
         inside = (jnp.abs(way[:2]) < jnp.array(scenes.DRAWER_INSIDE)).all() & (jnp.abs(way[2] - floor) < 0.015)
         return inside & family.still(data) & (cabinet.opening(data) < SHUT)
 
-    def final_pose(data: Any) -> dict[str, jax.Array]:
+    def final_pose(data: Data) -> dict[str, jax.Array]:
         x, y, z = in_drawer(data)
         return {"opening": cabinet.opening(data), "in_drawer_x": x, "in_drawer_y": y, "in_drawer_z": z}
 
@@ -201,15 +201,15 @@ def put_in_drawer() -> Task:
     ]
     return family.task(
         "put_in_drawer",
-        scene,
-        300,
-        OBJECT_OBSERVATION | CABINET_OBSERVATION | {"object_in_drawer": "m"},
-        reset,
-        observe,
-        success,
-        gripping.phase_by_phase(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
-        final_pose,
-        {
+        scene=scene,
+        horizon=300,
+        observation=OBJECT_OBSERVATION | CABINET_OBSERVATION | {"object_in_drawer": "m"},
+        reset=reset,
+        observe=observe,
+        success=success,
+        script=gripping.phase_by_phase(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
+        final_pose=final_pose,
+        preset={
             "demo": {"episodes": 4096},
             "prior": {"chunk": 8},
             "steer": {**STEER, "episodes": 16384, "warmup_decisions": 200},

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from expertgen_jax.task import Box, Script, Start, Task, View
+from expertgen_jax.task import Box, Data, Reset, Script, Senses, Spectator, Task, View
 from expertgen_jax.tasks.tabletop import gripping
 from expertgen_jax.tasks.tabletop.gripping import HAND_OBSERVATION, Phase
 
@@ -84,7 +84,7 @@ def first(places: jax.Array, good: jax.Array) -> jax.Array:
     return places[good.argmax()]
 
 
-def observe_object(data: Any, thing: Thing, body: int) -> dict[str, jax.Array]:
+def observe_object(data: Data, thing: Thing, body: int) -> dict[str, jax.Array]:
     """The entries of `OBJECT_OBSERVATION`."""
     turn = (2 * np.pi / thing.symmetry if thing.symmetry else 0.0) * (across(data, body) - data.qpos[3])
     return {
@@ -96,12 +96,12 @@ def observe_object(data: Any, thing: Thing, body: int) -> dict[str, jax.Array]:
     }
 
 
-def across(data: Any, body: int) -> jax.Array:
+def across(data: Data, body: int) -> jax.Array:
     """The yaw at which pads close along a body's y axis (rad)."""
     return jnp.arctan2(data.xmat[body][1, 0], data.xmat[body][0, 0]) + jnp.pi / 2
 
 
-def still(data: Any) -> jax.Array:
+def still(data: Data) -> jax.Array:
     """The object is at rest."""
     return jnp.linalg.norm(data.qvel[VELOCITY]) < STILL
 
@@ -109,7 +109,7 @@ def still(data: Any) -> jax.Array:
 def judge(thing: Thing, body: int) -> tuple[Callable[[Any], jax.Array], jax.Array]:
     """How a demonstrator sees a thing, as where to grasp it (x, y, z, yaw), and how badly."""
 
-    def look(data: Any) -> jax.Array:
+    def look(data: Data) -> jax.Array:
         half = thing.symmetry / 2
         yaw = (across(data, body) + half) % thing.symmetry - half if half else 0.0
         return jnp.append(data.xpos[body].at[2].set(thing.grasp), yaw)
@@ -133,10 +133,11 @@ def picking(up: float, where: Callable[[Any], jax.Array] = lambda believed: beli
 
 def task(
     name: str,
+    *,
     scene: Callable[[], mujoco.MjSpec],
     horizon: int,
     observation: dict[str, str],
-    reset: Callable[..., Start],
+    reset: Reset,
     observe: Callable[[Any], dict[str, jax.Array]],
     success: Callable[[Any], jax.Array],
     script: Script,
@@ -162,19 +163,21 @@ def task(
         observation=observation | HAND_OBSERVATION,
         reset=reset,
         observe=lambda data, context: observe(data) | gripping.observe_hand(data),
-        control=gripping.act,
+        control=gripping.command,
         success=lambda data, context: success(data),
         script=script,
         nominal_reset=functools.partial(reset, reach=0.0),
-        proprioception=gripping.PROPRIOCEPTION,
-        feel=gripping.feel,
-        cameras={
-            "front": View(eye=(0.0, -0.45, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
-            "side": View(eye=(0.45, 0.0, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
-            "wrist": View(eye=(0.0, -0.09, 0.06), target=(0.0, 0.0, -0.04), fovy=0.9, body="hand"),
-        },
-        workspace=Box(low=(-0.3, -0.3, 0.002), high=(0.3, 0.3, 0.3)),
+        senses=Senses(
+            gripping.PROPRIOCEPTION,
+            gripping.sense,
+            cameras={
+                "front": View(eye=(0.0, -0.45, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
+                "side": View(eye=(0.45, 0.0, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
+                "wrist": View(eye=(0.0, -0.09, 0.06), target=(0.0, 0.0, -0.04), fovy=0.9, body="hand"),
+            },
+            workspace=Box(low=(-0.3, -0.3, 0.002), high=(0.3, 0.3, 0.3)),
+        ),
         final_pose=lambda data, context: final_pose(data),
         preset=preset,
-        camera=((0.0, 0.0, 0.08), 0.75, 120.0, -30.0),
+        spectator=Spectator((0.0, 0.0, 0.08), 0.75, 120.0, -30.0),
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from expertgen_jax import scenes
 from expertgen_jax.sim import control
-from expertgen_jax.task import Script
+from expertgen_jax.task import Data, Script
 
 HAND, FINGERS = slice(0, 6), slice(6, 8)
 """In `qpos`, `qvel` and `ctrl`."""
@@ -61,7 +61,7 @@ def ready(key: jax.Array) -> jax.Array:
     return jnp.concatenate([beside + jnp.array([0.0, 0.0, READY]), jnp.zeros(5)])
 
 
-def feel(data: Any) -> dict[str, jax.Array]:
+def sense(data: Data) -> dict[str, jax.Array]:
     """The entries of `PROPRIOCEPTION`."""
     return {
         "hand_pose": data.qpos[HAND],
@@ -72,19 +72,19 @@ def feel(data: Any) -> dict[str, jax.Array]:
     }
 
 
-def observe_hand(data: Any) -> dict[str, jax.Array]:
+def observe_hand(data: Data) -> dict[str, jax.Array]:
     """The entries of `HAND_OBSERVATION`."""
-    felt = feel(data)
+    felt = sense(data)
     pose = felt.pop("hand_pose")
     return {"hand_height": pose[2:3], "hand_rotation": pose[3:], **felt}
 
 
-def is_open(data: Any) -> jax.Array:
+def is_open(data: Data) -> jax.Array:
     """The gripper has let go."""
     return (data.qpos[FINGERS] < 0.005).all()
 
 
-def act(data: Any, action: jax.Array) -> jax.Array:
+def command(data: Data, action: jax.Array) -> jax.Array:
     """`Task.control`."""
     closing = (1 - jnp.clip(action[6], -1.0, 1.0)) / 2 * scenes.OPENING / 2
     return control.move_target(data, action[:6], STEP_SIZES, LEADS, HAND).at[FINGERS].set(closing)

@@ -1,13 +1,12 @@
 """Lifting: a banana, a brick, a peach."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from expertgen_jax import scenes
-from expertgen_jax.task import Start, Task
+from expertgen_jax.task import Data, Start, Task
 from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import Thing
@@ -35,16 +34,16 @@ def lift(name: str) -> Task:
         lying = family.lying(thing, family.somewhere(place_key, reach), yaw_key)
         return Start(jnp.concatenate([ready, lying]), (), ready)
 
-    def lifted(data: Any) -> jax.Array:
+    def lifted(data: Data) -> jax.Array:
         return data.xpos[body][2] - thing.height
 
-    def success(data: Any) -> jax.Array:
+    def success(data: Data) -> jax.Array:
         """Lifted, and held between the pads: not thrown, and not carried on the fingers' backs."""
         way = data.xmat[hand].T @ (data.xpos[body] - data.qpos[:3])
         held = (jnp.abs(way) < jnp.array([0.03, 0.06, 0.06])).all()
         return (lifted(data) > LIFTED) & held
 
-    def final_pose(data: Any) -> dict[str, jax.Array]:
+    def final_pose(data: Data) -> dict[str, jax.Array]:
         return {
             "lifted_by": lifted(data),
             "beside_the_hand": jnp.linalg.norm(data.xpos[body][:2] - data.qpos[:2]),
@@ -53,13 +52,13 @@ def lift(name: str) -> Task:
 
     return family.task(
         name,
-        scene,
-        100,
-        family.OBJECT_OBSERVATION,
-        reset,
-        lambda data: family.observe_object(data, thing, body),
-        success,
-        gripping.phase_by_phase(*family.judge(thing, body), family.picking(up=0.16)),
-        final_pose,
-        PRESET,
+        scene=scene,
+        horizon=100,
+        observation=family.OBJECT_OBSERVATION,
+        reset=reset,
+        observe=lambda data: family.observe_object(data, thing, body),
+        success=success,
+        script=gripping.phase_by_phase(*family.judge(thing, body), family.picking(up=0.16)),
+        final_pose=final_pose,
+        preset=PRESET,
     )

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from expertgen_jax import scenes
-from expertgen_jax.task import Start, Task
+from expertgen_jax.task import Data, Start, Task
 from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
@@ -63,41 +63,41 @@ def strawberry_in_bowl() -> Task:
         lying = family.lying(thing, place, yaw_key)
         return Start(jnp.concatenate([ready, lying]), (), ready, mocap_pos=jnp.append(there, 0.0)[None])
 
-    def beside_bowl(data: Any) -> jax.Array:
+    def beside_bowl(data: Data) -> jax.Array:
         return data.xpos[body] - data.xpos[bowl]
 
-    def observe(data: Any) -> dict[str, jax.Array]:
+    def observe(data: Data) -> dict[str, jax.Array]:
         return family.observe_object(data, thing, body) | {
             "bowl_position": (data.xpos[bowl] - data.qpos[:3])[:2],
             "beside_bowl": beside_bowl(data),
         }
 
-    def success(data: Any) -> jax.Array:
+    def success(data: Data) -> jax.Array:
         """Inside, below the rim, at rest, and let go."""
         way = beside_bowl(data)
         inside = (jnp.linalg.norm(way[:2]) < scenes.BOWL_RADIUS * 2 / 3) & (way[2] > 0) & (way[2] < scenes.BOWL_RIM)
         return inside & family.still(data) & gripping.is_open(data)
 
-    def final_pose(data: Any) -> dict[str, jax.Array]:
+    def final_pose(data: Data) -> dict[str, jax.Array]:
         way = beside_bowl(data)
         return {"beside_the_middle": jnp.linalg.norm(way[:2]), "height_in_bowl": way[2]}
 
     look, spread = family.judge(thing, body)
     return family.task(
         "strawberry_in_bowl",
-        scene,
-        150,
-        OBJECT_OBSERVATION | {"bowl_position": "m", "beside_bowl": "m"},
-        reset,
-        observe,
-        success,
-        gripping.phase_by_phase(
+        scene=scene,
+        horizon=150,
+        observation=OBJECT_OBSERVATION | {"bowl_position": "m", "beside_bowl": "m"},
+        reset=reset,
+        observe=observe,
+        success=success,
+        script=gripping.phase_by_phase(
             lambda data: Places(look(data), data.xpos[bowl][:2]),
             Places(spread, jnp.full(2, thing.misjudged)),
             placing(over=0.13, low=0.075, away=0.13),
         ),
-        final_pose,
-        PRESET,
+        final_pose=final_pose,
+        preset=PRESET,
     )
 
 
@@ -119,21 +119,21 @@ def stack_banana() -> Task:
         upright = jnp.concatenate([there, jnp.array([scenes.CAN_HEIGHT / 2, 1.0, 0.0, 0.0, 0.0])])
         return Start(jnp.concatenate([ready, family.lying(thing, place, yaw_key), upright]), (), ready)
 
-    def centre(data: Any) -> jax.Array:
+    def centre(data: Data) -> jax.Array:
         return data.xpos[body] + data.xmat[body] @ middle
 
-    def beside_can(data: Any) -> jax.Array:
+    def beside_can(data: Data) -> jax.Array:
         """From the can's middle to the banana's."""
         return centre(data) - data.xpos[can]
 
-    def observe(data: Any) -> dict[str, jax.Array]:
+    def observe(data: Data) -> dict[str, jax.Array]:
         return family.observe_object(data, thing, body) | {
             "can_position": data.xpos[can] - data.qpos[:3],
             "can_axis": data.xmat[can][:2, 2],
             "beside_can": beside_can(data),
         }
 
-    def success(data: Any) -> jax.Array:
+    def success(data: Data) -> jax.Array:
         """On top of a standing can, at rest, and the gripper 30 mm away."""
         way = beside_can(data)
         on_can = (jnp.linalg.norm(way[:2]) < scenes.CAN_RADIUS) & (jnp.abs(way[2] - on_top) < 0.010)
@@ -141,7 +141,7 @@ def stack_banana() -> Task:
         away = jnp.linalg.norm(centre(data) - data.qpos[:3]) > LET_GO
         return on_can & standing & family.still(data) & away
 
-    def final_pose(data: Any) -> dict[str, jax.Array]:
+    def final_pose(data: Data) -> dict[str, jax.Array]:
         way = beside_can(data)
         return {
             "beside_the_axis": jnp.linalg.norm(way[:2]),
@@ -153,17 +153,17 @@ def stack_banana() -> Task:
     height = scenes.CAN_HEIGHT + thing.grasp
     return family.task(
         "stack_banana",
-        scene,
-        200,
-        OBJECT_OBSERVATION | {"can_position": "m", "can_axis": "1", "beside_can": "m"},
-        reset,
-        observe,
-        success,
-        gripping.phase_by_phase(
+        scene=scene,
+        horizon=200,
+        observation=OBJECT_OBSERVATION | {"can_position": "m", "can_axis": "1", "beside_can": "m"},
+        reset=reset,
+        observe=observe,
+        success=success,
+        script=gripping.phase_by_phase(
             lambda data: Places(look(data), data.xpos[can][:2]),
             Places(spread, jnp.full(2, thing.misjudged)),
             placing(over=height + 0.06, low=height + 0.004, away=height + 0.09),
         ),
-        final_pose,
-        PRESET,
+        final_pose=final_pose,
+        preset=PRESET,
     )

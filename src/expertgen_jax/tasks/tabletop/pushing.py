@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from expertgen_jax import scenes
-from expertgen_jax.task import Start, Task
+from expertgen_jax.task import Data, Start, Task
 from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
@@ -70,10 +70,10 @@ def push_pear() -> Task:
         lying = family.lying(thing, place, yaw_key)
         return Start(jnp.concatenate([ready, lying]), (), ready, mocap_pos=jnp.append(mark, 0.0)[None])
 
-    def from_mark(data: Any) -> jax.Array:
+    def from_mark(data: Data) -> jax.Array:
         return data.xpos[body][:2] - data.mocap_pos[0, :2]
 
-    def observe(data: Any) -> dict[str, jax.Array]:
+    def observe(data: Data) -> dict[str, jax.Array]:
         along = direction(-from_mark(data))
         hand = data.qpos[:2] - data.xpos[body][:2]
         turn = 2 * (jnp.arctan2(along[1], along[0]) - jnp.pi / 2 - data.qpos[3])
@@ -83,12 +83,12 @@ def push_pear() -> Task:
             "hand_turn": jnp.stack([jnp.cos(turn), jnp.sin(turn)]),
         }
 
-    def success(data: Any) -> jax.Array:
+    def success(data: Data) -> jax.Array:
         """On the mark, on the table, at rest."""
         on_table = jnp.abs(data.xpos[body][2] - thing.height) < 0.005
         return (jnp.linalg.norm(from_mark(data)) < NEAR) & on_table & family.still(data)
 
-    def final_pose(data: Any) -> dict[str, jax.Array]:
+    def final_pose(data: Data) -> dict[str, jax.Array]:
         return {
             "from_mark": jnp.linalg.norm(from_mark(data)),
             "above_the_table": data.xpos[body][2] - thing.height,
@@ -103,17 +103,17 @@ def push_pear() -> Task:
     spread = jnp.full(2, thing.misjudged)
     return family.task(
         "push_pear",
-        scene,
-        150,
-        OBSERVATION,
-        reset,
-        observe,
-        success,
-        gripping.phase_by_phase(
+        scene=scene,
+        horizon=150,
+        observation=OBSERVATION,
+        reset=reset,
+        observe=observe,
+        success=success,
+        script=gripping.phase_by_phase(
             lambda data: Way(data.xpos[body][:2], data.mocap_pos[0, :2]), Way(spread, spread), phases
         ),
-        final_pose,
+        final_pose=final_pose,
         # Trials, seed 0: of one try prior 31 %, expert 83 %, whose pears had rolled round a finger and lay beside the
         # hand; of two tries, which show what to do then, prior 22 %, expert 95.5 %.
-        {"demo": {"episodes": 3072, "tries": 2}, "prior": {"chunk": 8}, "steer": {**STEER, "episodes": 16384}},
+        preset={"demo": {"episodes": 3072, "tries": 2}, "prior": {"chunk": 8}, "steer": {**STEER, "episodes": 16384}},
     )

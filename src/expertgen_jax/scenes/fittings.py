@@ -1,8 +1,8 @@
 """What goes into or over what: pins and bores, rings and posts, forks and bars, T-slots.
 
-A joint is a plug and a socket, each standing on z = 0 of its body; put the two bodies' origins together and it is
-assembled. All joints have the same geoms, in the same order: those that a joint does not use are parked, tiny, where
-nothing meets them. So the models of all joints differ in numbers only (see `physics.variants`).
+A fitting is a plug and a socket, each standing on z = 0 of its body; put the two bodies' origins together and it is
+assembled. All fittings have the same geoms, in the same order: those that a fitting does not use are parked, tiny,
+where nothing meets them. So the models of all fittings differ in numbers only (see `physics.variants`).
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ _PIN, _RING, _PRONG = 2, 4, 8  # collision bits of the parts of plugs, and of wh
 
 
 @dataclasses.dataclass(frozen=True)
-class Joint:
-    """Sizes of a joint (m, kg, rad).
+class Fitting:
+    """Sizes of a fitting (m, kg, rad).
 
     Attributes:
       kind: `pin` (round, in a ring of flats), `collar` (a ring over a round post), `fork` (two cheeks astride a bar)
@@ -56,25 +56,25 @@ _Geom = tuple[list[float], list[float]]
 """Position and size."""
 
 
-def add_joint(spec: mujoco.MjSpec, hand: mujoco.MjsBody, joint: Joint, plug_length: float) -> None:
+def add_fitting(spec: mujoco.MjSpec, hand: mujoco.MjsBody, fitting: Fitting, plug_length: float) -> None:
     """Adds the socket (mocap body `socket`) and, `plug_length` below the hand's origin, the plug (body `plug`)."""
     plug = hand.add_body(name="plug", pos=[0, 0, -plug_length], gravcomp=1)
-    plug.explicitinertial, plug.mass, plug.ipos = True, joint.mass, [0, 0, plug_length / 2]
-    plug.inertia = joint.mass * np.array([4e-4, 4e-4, 1e-4])
+    plug.explicitinertial, plug.mass, plug.ipos = True, fitting.mass, [0, 0, plug_length / 2]
+    plug.inertia = fitting.mass * np.array([4e-4, 4e-4, 1e-4])
     plug.add_site(name="tip")
     socket = spec.worldbody.add_body(name="socket", mocap=True)
-    collar = _ring(joint, joint.height) if joint.kind == "collar" else []
-    bore = _ring(joint, joint.depth) if joint.kind == "pin" else []
-    _add(plug, "pin", _CAPSULE, _PIN, 1, _pin(joint, plug_length))
+    collar = _ring(fitting, fitting.height) if fitting.kind == "collar" else []
+    bore = _ring(fitting, fitting.depth) if fitting.kind == "pin" else []
+    _add(plug, "pin", _CAPSULE, _PIN, 1, _pin(fitting, plug_length))
     _add(plug, "collar", _BOX, _RING, SIDES, collar)
-    _add(plug, "prong", _BOX, _PRONG, 5, _prongs(joint))
+    _add(plug, "prong", _BOX, _PRONG, 5, _prongs(fitting))
     _add(socket, "bore", _BOX, _PIN, SIDES, bore)
-    _add(socket, "post", _CAPSULE, _RING, 1, _post(joint))
-    _add(socket, "rail", _BOX, _PRONG, 2, _rail(joint))
+    _add(socket, "post", _CAPSULE, _RING, 1, _post(fitting))
+    _add(socket, "rail", _BOX, _PRONG, 2, _rail(fitting))
 
 
 def _add(body: mujoco.MjsBody, name: str, shape: mujoco.mjtGeom, bit: int, count: int, geoms: list[_Geom]) -> None:
-    """Adds `count` geoms; those that the joint does not use are parked above the hand or below the table."""
+    """Adds `count` geoms; those that the fitting does not use are parked above the hand or below the table."""
     plug = body.name == "plug"
     flags = dict(contype=1 | bit, conaffinity=0) if plug else dict(contype=0, conaffinity=bit)
     for i in range(count):
@@ -97,41 +97,41 @@ def _angle(i: int) -> float:
     return 2 * np.pi * i / SIDES
 
 
-def _pin(joint: Joint, length: float) -> list[_Geom]:
+def _pin(fitting: Fitting, length: float) -> list[_Geom]:
     """A capsule with its round tip at z = 0."""
-    radius = joint.width / 2
-    return [([0, 0, length / 2], [radius, length / 2 - radius, 0])] if joint.kind == "pin" else []
+    radius = fitting.width / 2
+    return [([0, 0, length / 2], [radius, length / 2 - radius, 0])] if fitting.kind == "pin" else []
 
 
-def _post(joint: Joint) -> list[_Geom]:
+def _post(fitting: Fitting) -> list[_Geom]:
     """A capsule with its round top at `depth`, rooted 10 mm below the ground."""
-    radius, root = joint.width / 2, 0.010
-    half = (joint.depth + root) / 2
-    return [([0, 0, half - root], [radius, half - radius, 0])] if joint.kind == "collar" else []
+    radius, root = fitting.width / 2, 0.010
+    half = (fitting.depth + root) / 2
+    return [([0, 0, half - root], [radius, half - radius, 0])] if fitting.kind == "collar" else []
 
 
-def _ring(joint: Joint, height: float) -> list[_Geom]:
+def _ring(fitting: Fitting, height: float) -> list[_Geom]:
     """Boxes around the z axis whose inner faces are `width / 2 + play` away from it."""
-    inner = joint.width / 2 + joint.play
-    outer = inner + joint.wall
+    inner = fitting.width / 2 + fitting.play
+    outer = inner + fitting.wall
     half_length = _OVERLAP * outer * np.tan(np.pi / SIDES)
-    size = [joint.wall / 2, half_length, height / 2]
-    middle = inner + joint.wall / 2
+    size = [fitting.wall / 2, half_length, height / 2]
+    middle = inner + fitting.wall / 2
     return [([middle * np.cos(_angle(i)), middle * np.sin(_angle(i)), height / 2], size) for i in range(SIDES)]
 
 
 _HEAD, _STEM = 0.0025, 0.0034  # half depths (y) of a rail's head and stem (m)
 
 
-def _prongs(joint: Joint) -> list[_Geom]:
+def _prongs(fitting: Fitting) -> list[_Geom]:
     """Cheeks to both sides; for a T-slot also lips before the head and a back behind it."""
-    wall, z = joint.wall / 2, joint.height / 2
-    x = joint.width / 2 + joint.play + wall
-    if joint.kind == "fork":
-        return [([side * x, 0, z], [wall, joint.length / 2, z]) for side in (-1, 1)]
-    if joint.kind != "rail":
+    wall, z = fitting.wall / 2, fitting.height / 2
+    x = fitting.width / 2 + fitting.play + wall
+    if fitting.kind == "fork":
+        return [([side * x, 0, z], [wall, fitting.length / 2, z]) for side in (-1, 1)]
+    if fitting.kind != "rail":
         return []
-    y, stem = _HEAD + joint.play + wall, 0.2 * joint.width + joint.play
+    y, stem = _HEAD + fitting.play + wall, 0.2 * fitting.width + fitting.play
     lip = (x + wall - stem) / 2
     return [
         *(([side * x, 0, z], [wall, y + wall, z]) for side in (-1, 1)),
@@ -140,11 +140,11 @@ def _prongs(joint: Joint) -> list[_Geom]:
     ]
 
 
-def _rail(joint: Joint) -> list[_Geom]:
+def _rail(fitting: Fitting) -> list[_Geom]:
     """A bar 40 mm long, or an upright rail of T section, `depth` high."""
-    half, z = joint.width / 2, joint.depth / 2
-    if joint.kind == "fork":
+    half, z = fitting.width / 2, fitting.depth / 2
+    if fitting.kind == "fork":
         return [([0, 0, z], [half, 0.020, z])]
-    if joint.kind != "rail":
+    if fitting.kind != "rail":
         return []
     return [([0, 0, z], [half, _HEAD, z]), ([0, -_HEAD - _STEM, z], [0.4 * half, _STEM, z])]

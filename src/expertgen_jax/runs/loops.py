@@ -1,4 +1,4 @@
-"""Steering and distillation on the host's side: programs on the device, between them evaluation and checkpoints."""
+"""The host's loops: cloning, steering, distillation. Programs run on the device; between them the host looks."""
 
 import time
 from collections.abc import Callable
@@ -9,14 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from expertgen_jax.errors import UserError
 from expertgen_jax.learning import steering, student
 from expertgen_jax.learning.dagger import Dagger, DaggerState
+from expertgen_jax.learning.demos import DemoSet, chunk_starts
+from expertgen_jax.learning.diffusion import Cloning, DiffusionConfig, Prior
 from expertgen_jax.learning.steering import Expert, Steering, SteerState
 from expertgen_jax.learning.student import Student
 from expertgen_jax.runs import checkpoint
-from expertgen_jax.runs.runlog import Progress, Run
+from expertgen_jax.runs.directory import RunDirectory
+from expertgen_jax.runs.progress import Progress
 from expertgen_jax.sim import evaluation, rollout
 from expertgen_jax.sim.evaluation import SELECTION_SEED
+from expertgen_jax.sim.rollout import Agent
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +33,42 @@ class Best(struct.PyTreeNode):
     success: jax.Array
 
 
-def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> Expert:
+def pretrain(
+    key: jax.Array,
+    demos: DemoSet,
+    config: DiffusionConfig,
+    *,
+    failures: float = 0.0,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+) -> Prior:
+    """Clones demonstrations into a diffusion prior.
+
+    Args:
+      key: randomness.
+      demos: the demonstrations.
+      config: the prior and its training.
+      failures: share of the failed episodes that is cloned as well.
+      report: called with the step and the mean loss since the last call, about ten times.
+
+    Raises:
+      UserError: no episode is as long as a chunk.
+    """
+    starts = chunk_starts(demos, config.chunk, failures)
+    if not len(starts):
+        raise UserError(f"--prior.chunk {config.chunk} is longer than every demonstration")
+    init_key, train_key = jax.random.split(key)
+    cloning = Cloning.of(jnp.asarray(demos.obs), jnp.asarray(demos.actions), jnp.asarray(starts), config)
+    state = cloning.init(init_key)
+    block = jax.jit(Cloning.block)
+    keys = jax.random.split(train_key, config.train_steps)
+    size = -(-config.train_steps // 10)
+    for first in range(0, config.train_steps, size):
+        state, loss = block(cloning, state, keys[first : first + size])
+        report(int(state.step), float(loss))
+    return cloning.trained(state)
+
+
+def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress) -> Expert:
     """Steers side by side from each of `keys: [seeds]` until every seed has had `config.episodes` episodes.
 
     Goes on from the last checkpoint in the run directory. Random numbers are part of the saved state, so that an
@@ -37,29 +77,29 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
     Returns:
       The expert, of all seeds and times, that did best on the selection episodes; of equals the latest.
     """
-    config = learner.config
+    config = mdp.config
     series = checkpoint.Series(run.checkpoints / "training")
     clock = _Clock()
 
-    def init(learner: Steering) -> tuple[SteerState, Best]:
-        states = jax.vmap(learner.init)(keys)
-        return states, Best(jax.tree.map(lambda x: x[0], jax.vmap(learner.expert)(states)), jnp.float32(-1.0))
+    def init(mdp: Steering) -> tuple[SteerState, Best]:
+        states = jax.vmap(mdp.init)(keys)
+        return states, Best(jax.tree.map(lambda x: x[0], jax.vmap(mdp.expert)(states)), jnp.float32(-1.0))
 
-    restored, last = _restored(run, series, jax.eval_shape(init, learner), "steer", "iteration")
-    states, best = jax.jit(init)(learner) if restored is None else restored
+    restored, last = _restored(run, series, jax.eval_shape(init, mdp), "steer", "iteration")
+    states, best = jax.jit(init)(mdp) if restored is None else restored
     earlier = {name: last.get(name, 0.0) for name in ("wall_s", "compile_s")}
 
     @clock.compiled(donate_argnums=1)
-    def steer(learner: Steering, states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
-        return jax.vmap(learner.block)(states)
+    def block(mdp: Steering, states: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+        return jax.vmap(mdp.block)(states)
 
     @clock.compiled()
-    def select(learner: Steering, experts: Expert, best: Best) -> tuple[Best, jax.Array]:
-        policy, key = steering.expert_policy(learner.prior.config.chunk, config), jax.random.key(SELECTION_SEED)
+    def select(mdp: Steering, experts: Expert, best: Best) -> tuple[Best, jax.Array]:
+        policy, key = steering.expert_policy(mdp.prior.config.chunk, config), jax.random.key(SELECTION_SEED)
 
         def play(expert: Expert) -> jax.Array:
-            params = (learner.prior, expert)
-            return rollout.run(learner.env, policy, params, key, config.eval_episodes).success.mean()
+            agent = Agent("expert", policy, (mdp.prior, expert))
+            return rollout.play(mdp.env, agent, key, config.eval_episodes).success.mean()
 
         success = jax.vmap(play)(experts)
         challenger = Best(jax.tree.map(lambda x: x[success.argmax()], experts), success.max())
@@ -67,12 +107,12 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
 
     while (episodes := int(states.episodes.min())) < config.episodes:
         began, steps = clock.elapsed(), _total(states.env_steps)
-        states, figures = steer(learner, states)
+        states, figures = block(mdp, states)
         row = _row(states, jax.device_get(figures))
         rate = (row["env_steps"] - steps) / (clock.elapsed() - began)
         due = row["episodes"] // config.eval_period > episodes // config.eval_period
         if due or row["episodes"] >= config.episodes:
-            best, success = select(learner, jax.vmap(learner.expert)(states), best)
+            best, success = select(mdp, jax.vmap(mdp.expert)(states), best)
             row |= _evaluated(success.max(), config.eval_episodes)
             row["success_of_seeds"] = [float(s) for s in success]
         row |= {"compile_s": earlier["compile_s"] + clock.compile_s, "wall_s": earlier["wall_s"] + clock.elapsed()}
@@ -85,42 +125,43 @@ def train(run: Run, learner: Steering, keys: jax.Array, progress: Progress) -> E
     return best.policy
 
 
-def distil(run: Run, learner: Dagger, key: jax.Array, progress: Progress) -> Student:
+def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progress) -> Student:
     """Plays, labels and learns for `config.rounds` rounds; goes on from the last checkpoint in the run directory.
 
     Returns:
       The student, of all rounds that were evaluated, that did best on the selection episodes; of equals the latest.
     """
-    config = learner.config
+    config = dagger.config
     series = checkpoint.Series(run.checkpoints / "training")
     clock = _Clock()
 
-    def init(learner: Dagger) -> tuple[DaggerState, Best]:
-        state = learner.init(key)
+    def init(dagger: Dagger) -> tuple[DaggerState, Best]:
+        state = dagger.init(key)
         return state, Best(state.student, jnp.float32(-1.0))
 
-    restored, last = _restored(run, series, jax.eval_shape(init, learner), "distil", "round")
-    state, best = jax.jit(init)(learner) if restored is None else restored
+    restored, last = _restored(run, series, jax.eval_shape(init, dagger), "distil", "round")
+    state, best = jax.jit(init)(dagger) if restored is None else restored
     earlier = last.get("wall_s", 0.0)
 
     @clock.compiled(donate_argnums=1)
-    def play_round(learner: Dagger, state: DaggerState) -> tuple[DaggerState, dict[str, jax.Array]]:
-        return learner.round(state)
+    def play_round(dagger: Dagger, state: DaggerState) -> tuple[DaggerState, dict[str, jax.Array]]:
+        return dagger.round(state)
 
     @clock.compiled()
-    def select(learner: Dagger, challenger: Student, best: Best) -> tuple[Best, jax.Array]:
-        policy, key = student.policy(learner.eyes, learner.expert.chunk), jax.random.key(SELECTION_SEED)
-        success = rollout.run(learner.env, policy, challenger, key, config.eval_episodes).success.mean()
+    def select(dagger: Dagger, challenger: Student, best: Best) -> tuple[Best, jax.Array]:
+        policy, key = student.policy(dagger.eyes, dagger.expert.chunk), jax.random.key(SELECTION_SEED)
+        agent = Agent("student", policy, challenger)
+        success = rollout.play(dagger.env, agent, key, config.eval_episodes).success.mean()
         return _better(Best(challenger, success), best), success
 
     while (played := int(state.round)) < config.rounds:
-        state, figures = play_round(learner, state)
+        state, figures = play_round(dagger, state)
         row: dict[str, Any] = {"phase": "distil", "round": played + 1}
         row |= {"labelled": int(state.labels.labelled), "kept": int(state.labels.count)}
         row |= {name: float(x) for name, x in figures.items()}
         due = (played + 1) % config.eval_period == 0 or played + 1 == config.rounds
         if due:
-            best, success = select(learner, state.student, best)
+            best, success = select(dagger, state.student, best)
             row |= _evaluated(success, config.eval_episodes)
         row |= {"wall_s": earlier + clock.elapsed() + clock.compile_s}
         run.log(row, step=row["labelled"])
@@ -137,7 +178,9 @@ def _better(challenger: Best, best: Best) -> Best:
     return jax.tree.map(lambda new, old: jnp.where(challenger.success >= best.success, new, old), challenger, best)
 
 
-def _restored(run: Run, series: checkpoint.Series, like: Any, phase: str, counter: str) -> tuple[Any, dict[str, Any]]:
+def _restored(
+    run: RunDirectory, series: checkpoint.Series, like: Any, phase: str, counter: str
+) -> tuple[Any, dict[str, Any]]:
     """The newest state of a phase (None if there is none) and its last row; later rows are dropped."""
     restored = series.restore(like)
     done = 0 if restored is None else restored[0]

@@ -1,11 +1,11 @@
-"""Curves and tables."""
+"""Curves, bars and budgets, as they are drawn."""
 
 import imageio.v3 as imageio
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from expertgen_jax.runs import report
+from expertgen_jax.runs import figures
 
 PRETRAIN = [{"phase": "pretrain", "step": step, "loss": 1 / step, "wall_s": step / 10} for step in (1, 10, 100)]
 STEER = [
@@ -27,10 +27,10 @@ STEER[3] |= {"success": 0.93, "success_low": 0.90, "success_high": None}
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were saved."""
-    figures: list[Figure] = []
+    saved: list[Figure] = []
     save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: (figures.append(self), save(self, *args, **kw)))
-    return figures
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: (saved.append(self), save(self, *args, **kw)))
+    return saved
 
 
 def lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
@@ -41,7 +41,7 @@ def test_curves_draw_what_the_rows_say(tmp_path, drawn) -> None:
     path = tmp_path / "curves.png"
     path.write_bytes(b"old")
     references = {"demo_success": 0.35, "prior_success": 0.3125}
-    report.curves([*PRETRAIN, *STEER], path, references=references)
+    figures.curves([*PRETRAIN, *STEER], path, references=references)
     success, prior, losses, value, saturation = drawn[0].axes
     assert lines(success)["training"] == ([0, 1280, 2560, 3840], [0, 0.256, 0.512, 0.768])
     assert lines(success)["evaluated, 95 % interval"] == ([2560, 3840], [0.73, 0.93])
@@ -56,7 +56,7 @@ def test_curves_draw_what_the_rows_say(tmp_path, drawn) -> None:
 
 @pytest.mark.parametrize("rows", [[], PRETRAIN, STEER[:1], [{"phase": "steer", "episodes": 3}]])
 def test_curves_of_a_run_that_has_barely_begun(rows, tmp_path, drawn) -> None:
-    report.curves(rows, tmp_path / "curves.png", references={})
+    figures.curves(rows, tmp_path / "curves.png", references={})
     for axes in drawn[0].axes:
         assert axes.get_visible() == bool(axes.lines)
     assert (tmp_path / "curves.png").stat().st_size > 0
@@ -71,13 +71,13 @@ def test_a_failed_drawing_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     path.write_bytes(b"old")
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(OSError, match="disk full"):
-        report.curves(STEER, path, references={})
+        figures.curves(STEER, path, references={})
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_bars_stand_for_success(tmp_path, drawn) -> None:
     groups = {"peg": {"prior": (0.3, 0.2, 0.4), "expert": (1.0, 0.9, 1.0)}, "rail": {"expert": (0.5, 0.4, 0.6)}}
-    report.bars(groups, tmp_path / "bars.png")
+    figures.bars(groups, tmp_path / "bars.png")
     assert imageio.imread(tmp_path / "bars.png").shape[1] > 600
     (axes,) = drawn[0].axes
     assert sorted(round(bar.get_height(), 3) for bar in axes.patches) == [0.3, 0.5, 1.0]
@@ -86,25 +86,8 @@ def test_bars_stand_for_success(tmp_path, drawn) -> None:
 
 def test_budgets_are_a_line_for_each_method(tmp_path, drawn) -> None:
     points = [(10_000, 0.9, 0.8, 0.95), (1_000, 0.3, 0.2, 0.4)]
-    report.budgets({"peg": {"DAgger": points, "BC": points[:1]}}, tmp_path / "budgets.png")
+    figures.budgets({"peg": {"DAgger": points, "BC": points[:1]}}, tmp_path / "budgets.png")
     (axes,) = drawn[0].axes
     dagger, bc = axes.lines
     assert dagger.get_xydata().tolist() == [[1_000, 0.3], [10_000, 0.9]] and bc.get_xydata().tolist() == [[10_000, 0.9]]
     assert axes.get_xscale() == "log" and axes.get_title() == "peg"
-
-
-def test_table_aligns_columns() -> None:
-    rows = [
-        {"policy": "script", "strict": "31.2 %", "interval": "28.4-34.1 %"},
-        {"policy": "expert, steered", "strict": "100.0 %", "episodes": "1024"},
-    ]
-    assert report.table(rows).splitlines() == [
-        "policy            strict     interval  episodes",
-        "---------------  -------  -----------  --------",
-        "script            31.2 %  28.4-34.1 %",
-        "expert, steered  100.0 %                   1024",
-    ]
-
-
-def test_table_without_rows_is_empty() -> None:
-    assert report.table([]) == ""

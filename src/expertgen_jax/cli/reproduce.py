@@ -1,0 +1,76 @@
+"""`expertgen reproduce`: the figures that the documentation quotes."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from expertgen_jax import bounds
+from expertgen_jax.bounds import Count, Seed
+from expertgen_jax.cli import command
+from expertgen_jax.files import write_json
+from expertgen_jax.runs import figures, reproduction
+from expertgen_jax.runs.provenance import provenance
+from expertgen_jax.sim import physics
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Makes the figures that the documentation quotes.
+
+    For every task and seed it runs `expertgen steer` as a person would, then evaluates the script, the prior and the
+    expert, the expert on both physics engines. For `distillation` it then makes students: with `expertgen distill` as a
+    person would, and variants of them. Finished runs are not redone; interrupted ones go on.
+    """
+
+    experiment: Annotated[Literal["peg", "assembly", "distillation", "tabletop"], tyro.conf.Positional]
+    """What to reproduce."""
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+    """Random seeds of the runs; the evaluation episodes are always the same."""
+    tasks: tuple[str, ...] = ()
+    """Some of the experiment's tasks; all of them by default."""
+    students: tuple[str, ...] = ()
+    """Some of the students of `distillation`; all of them by default."""
+    episodes: Count | None = None
+    """Training episodes of each run; each task's own number by default."""
+    transfer_episodes: Count = 1024
+    """Number of episodes on the other physics engine."""
+    physics: Literal["auto", "mjx", "warp", "native"] = "auto"
+    """Physics engine to train on; by default mjx where there is an accelerator, else native."""
+    runs: Path = Path("runs")
+    """Folder of the run directories."""
+    out: Path | None = None
+    """JSON file for the figures; results/EXPERIMENT.json by default. Pictures go beside it."""
+
+
+def main(argv: command.Arguments = None) -> None:
+    """Runs the command; see `command.run`."""
+    command.run("reproduce", Reproduce, reproduce, argv)
+
+
+def reproduce(args: Reproduce) -> None:
+    """Makes the runs one after another and writes the figures of those that are done."""
+    bounds.check(args)
+    backend = physics.resolve(args.physics)
+    out = args.out or Path("results") / f"{args.experiment}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    options = ["--physics", backend, *([] if args.episodes is None else ["--steer.episodes", str(args.episodes)])]
+    rows, students = [], []
+    for task in args.tasks or reproduction.EXPERIMENTS[args.experiment]:
+        for seed in args.seeds:
+            run_dir = args.runs / f"{task}-{backend}-{seed}"
+            rows.append(reproduction.reproduce(task, seed, options, run_dir, args.transfer_episodes))
+            content = {"experiment": args.experiment, "physics": backend, **provenance(), "runs": rows}
+            write_json(out, content)
+            if args.experiment == "distillation":
+                for row in reproduction.distill(task, seed, run_dir, args.students):
+                    students.append(row)
+                    write_json(out, content | {"students": students})
+    if curves := reproduction.budget_curves([row for row in students if row["seed"] == args.seeds[0]]):
+        figures.budgets(curves, out.with_name(f"{out.stem}_budgets.png"))
+    for rule, interval in (("success", "ci95"), ("success_lenient", "ci95_lenient")):
+        groups = reproduction.bar_groups(rows, rule, interval)
+        if any(groups.values()):  # tasks on the table have no lenient rule
+            figures.bars(groups, out.with_name(f"{out.stem}_{rule}.png"))
+    print(f"wrote {out}")

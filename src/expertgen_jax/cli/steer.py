@@ -1,0 +1,32 @@
+"""`expertgen steer`: from nothing to an expert."""
+
+import dataclasses
+
+from expertgen_jax.cli import command
+from expertgen_jax.runs import tables
+from expertgen_jax.runs.expert import open_run
+
+
+@dataclasses.dataclass(frozen=True)
+class Steer(command.RunArguments):
+    """From nothing to an expert: demonstrations, diffusion prior, steering of its noise, evaluation.
+
+    The same command goes on where an interrupted one stopped. A family of tasks, such as `--task tabletop`, stands for
+    all of its tasks, one after another.
+    """
+
+
+def main(argv: command.Arguments = None) -> None:
+    """Runs the command; see `command.run_tasks`."""
+    command.run_tasks("steer", Steer, steer, argv)
+
+
+def steer(args: Steer) -> None:
+    """Makes an expert, evaluates and records it."""
+    run = open_run(args.settings, args.place)
+    run.expert()
+    run.finish()
+    run.record()
+    evaluations = run.evaluations()
+    print(tables.results(evaluations), tables.final_poses(evaluations[1]), sep="\n\n")
+    print(f"\n{run.directory.files()}")

@@ -1,0 +1,146 @@
+"""The experiments behind the documentation's figures: runs, students, and what is drawn of them.
+
+A run is made by a child process, as a person would make it, for its wall time and memory. Finished runs are not redone;
+interrupted ones go on.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from expertgen_jax.files import write_json
+from expertgen_jax.runs import tables
+from expertgen_jax.runs.expert import load_run
+from expertgen_jax.runs.settings import StudentSettings, with_preset
+from expertgen_jax.runs.student import open_student
+from expertgen_jax.task import Level
+from expertgen_jax.tasks.assembly.shapes import SHAPES
+from expertgen_jax.tasks.registry import FAMILIES
+
+EXPERIMENTS = {
+    "peg": ("peg",),
+    "assembly": (*SHAPES, "peg_flat", "peg_tight", "gear_on_shaft", "assembly"),
+    "distillation": ("peg", "pin_in_block", "tube_in_tube", "clip_on_plate", "block_on_rail"),
+    "tabletop": FAMILIES["tabletop"],
+}
+"""Tasks of each experiment."""
+PAPER = {
+    "lift_banana": {"script": 0.563, "prior": 0.698, "expert": 0.998},
+    "lift_brick": {"script": 0.664, "prior": 0.726, "expert": 0.997},
+    "lift_peach": {"script": 0.609, "prior": 0.285, "expert": 0.993},
+    "open_drawer": {"script": 0.281, "prior": 0.776, "expert": 1.0},
+    "push_pear": {"script": 0.180, "prior": 0.505, "expert": 0.833},
+    "stack_banana": {"script": 0.266, "prior": 0.163, "expert": 0.672},
+    "put_in_drawer": {"script": 0.094, "prior": 0.005, "expert": 0.807},
+    "strawberry_in_bowl": {"script": 0.430, "prior": 0.066, "expert": 0.521},
+}
+"""Success that ExpertGen's authors report (arXiv 2603.15956), for tasks of the same names."""
+CONTROL = {"blank": {"student": {"modality": "blank"}}}
+MODALITIES = {name: {"student": {"modality": name}} for name in ("state", "rgb", "points")}
+HEADS = {"diffusion": {"student": {"head": "diffusion"}}}
+ALPHAS = {f"alpha-{a}": {"dagger": {"alpha_start": a, "alpha_end": a}} for a in (0.5, 0.2, 0.0)}
+# About 1, 3, 10, 35 and 100 thousand labels, by the episodes a round.
+BUDGETS = {
+    f"{method}-{worlds}": {"dagger": {"worlds": worlds, "alpha_end": alpha}}
+    for worlds in (7, 21, 70, 256, 700)
+    for method, alpha in (("DAgger", 0.2), ("BC", 1.0))
+    if (method, worlds) != ("DAgger", 256)  # the default
+}
+STUDENTS: dict[str, dict[str, Any]] = {
+    # At 35 k labels both methods are at 100 % there.
+    "peg": CONTROL | MODALITIES | HEADS | {name: x for name, x in BUDGETS.items() if x["dagger"]["worlds"] <= 256},
+    "block_on_rail": CONTROL | ALPHAS | BUDGETS,
+}
+"""What is varied in the defaults of `distill.py`; for the other tasks, `CONTROL`."""
+
+
+def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_episodes: int) -> dict[str, Any]:
+    """One run: the command's wall time and memory, and every policy on the evaluation episodes."""
+    cost = run_once("steer", run_dir, "--task", task, "--seed", str(seed), "--run-dir", str(run_dir), *options)
+    run = load_run(run_dir)
+    expert = run.agent("expert")
+    figures = {
+        "script": run.evaluation(run.agent("script")),
+        "prior": run.evaluation(run.agent("prior")),
+        "expert": run.evaluation(expert),
+        "expert_transfer": run.evaluation(expert, run.other_backend(), transfer_episodes),
+    }
+    if run.env.task.strong_script is not None:
+        figures["strong_script"] = run.evaluation(run.agent("strong_script"))
+    print(f"{task}, seed {seed}\n{tables.results(list(figures.values()))}\n", flush=True)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    kept = ("demo_success", "train_episodes", "env_steps", "diverged", "wall_s")
+    kept_figures = {name: summary[name] for name in kept}
+    paper = {"paper": PAPER[task]} if task in PAPER else {}
+    return {"task": task, "seed": seed, **cost, **kept_figures, **figures, **paper}
+
+
+def run_once(command: str, folder: Path, *flags: str) -> dict[str, Any]:
+    """Runs a command of this package that fills a folder, unless it has; returns its wall time and memory."""
+    cost = folder / "cost.json"
+    if not cost.exists():
+        fresh, start = not folder.exists(), time.monotonic()
+        child = subprocess.Popen([sys.executable, "-m", "expertgen_jax", command, *flags])
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            sys.exit(os.waitstatus_to_exitcode(status))
+        seconds = time.monotonic() - start if fresh else None  # of a run that was interrupted it would mislead
+        write_json(cost, {"command_wall_s": seconds, "peak_memory_gb": usage.ru_maxrss / 1e6})
+    return json.loads(cost.read_text())
+
+
+def distill(task: str, seed: int, run_dir: Path, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The students of a run, one after another: the default, then those that differ from it."""
+    cost = run_once("distill", run_dir / "students" / "depth", "--run-dir", str(run_dir), "--seed", str(seed))
+    students: dict[str, dict[str, Any]] = {"depth": {}, **STUDENTS.get(task, CONTROL)}
+    for name, changes in students.items():
+        if names and name not in names:
+            continue
+        settings = with_preset(StudentSettings(seed=seed), changes)
+        student_run = open_student(load_run(run_dir), settings, name)
+        student_run.student()
+        randomizations: list[Level] = ["default"] if changes else ["off", "default"]
+        evaluations: dict[str, Any] = {visual: student_run.evaluation(visual) for visual in randomizations}
+        print(f"{task}\n{tables.results(list(evaluations.values()))}\n", flush=True)
+        yield {
+            "task": task,
+            "seed": seed,
+            "name": name,
+            **(cost if name == "depth" else {}),
+            **student_run.cost(),
+            **evaluations,
+        }
+
+
+def bar_groups(rows: list[dict[str, Any]], rule: str, interval: str) -> dict[str, dict[str, Any]]:
+    """What `report.bars` takes: each task's policies, of its first seed, and the generalist's success on each shape."""
+    first = {row["task"]: row for row in reversed(rows)}
+    figures = {
+        task: {policy: first[task][policy] for policy in ("script", "prior", "expert")}
+        for task in dict.fromkeys(row["task"] for row in rows)
+    }
+    for shape, of_shape in first.get("assembly", {"expert": {"variants": {}}})["expert"]["variants"].items():
+        figures.setdefault(shape, {})["generalist"] = of_shape
+    paper = {task: {"expert, paper": (x["expert"],) * 3} for task, x in PAPER.items()} if rule == "success" else {}
+    return {
+        task: {policy: (x[rule], *x[interval]) for policy, x in policies.items() if x[rule] is not None}
+        | paper.get(task, {})
+        for task, policies in figures.items()
+    }
+
+
+def budget_curves(students: list[dict[str, Any]]) -> dict[str, dict[str, list[tuple[float, ...]]]]:
+    """What `report.budgets` takes: `{task: {method: [(labelled, success, low, high), ...]}}`."""
+    curves: dict[str, dict[str, list[tuple[float, ...]]]] = {}
+    for row in students:
+        if row["name"] in {"depth", *BUDGETS}:
+            figures = row["default"]
+            point = (row["labelled"], figures["success"], *figures["ci95"])
+            method = "BC" if row["name"].startswith("BC") else "DAgger"
+            curves.setdefault(row["task"], {}).setdefault(method, []).append(point)
+    return {task: methods for task, methods in curves.items() if "BC" in methods}

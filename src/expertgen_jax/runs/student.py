@@ -1,0 +1,172 @@
+"""Students of a run: each has a directory of its own, `students/NAME`, inside the expert's."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from expertgen_jax import bounds
+from expertgen_jax.errors import UserError
+from expertgen_jax.learning import student
+from expertgen_jax.learning.dagger import Dagger
+from expertgen_jax.learning.student import Eyes, Student
+from expertgen_jax.runs import checkpoint, loops, recording
+from expertgen_jax.runs.directory import RunDirectory, open_directory, read_settings
+from expertgen_jax.runs.expert import ExpertRun, Figures, evaluated_once
+from expertgen_jax.runs.provenance import provenance
+from expertgen_jax.runs.settings import StudentSettings, from_json, to_json
+from expertgen_jax.sim import physics
+from expertgen_jax.sim.evaluation import SELECTION_SEED
+from expertgen_jax.sim.rollout import Agent, Env, Frame, World
+from expertgen_jax.task import Level
+from expertgen_jax.vision import appearance
+from expertgen_jax.vision.appearance import VISUAL_RANDOMIZATIONS
+
+_DISTILLATION = 0xDA66E2  # sets its random numbers apart from those of a run with the same seed
+
+
+class StudentRun:
+    """A student of a run, from nothing to its evaluation; each phase is done once.
+
+    Attributes:
+      run: of its expert.
+      directory: where the student is kept.
+      settings: that made it.
+      name: the folder's.
+    """
+
+    def __init__(self, run: ExpertRun, directory: RunDirectory, settings: StudentSettings, name: str):
+        self.run, self.directory, self.settings, self.name = run, directory, settings, name
+        self.teacher = run.agent("expert")
+
+    def dagger(self) -> Dagger:
+        """The distillation as pure functions."""
+        settings, teacher = self.settings, self.teacher
+        ranges = VISUAL_RANDOMIZATIONS[settings.visual]
+        return Dagger(self.run.env, teacher.params, teacher.policy, settings.dagger, settings.student, ranges)
+
+    def student(self) -> Student:
+        """The student in the directory, or the end of a distillation that goes on where it stopped."""
+        dagger, path = self.dagger(), self.directory.checkpoints / "student"
+        try:
+            learnt = checkpoint.restore(path, jax.eval_shape(lambda k: dagger.init(k).student, jax.random.key(0)))
+        except (FileNotFoundError, checkpoint.DamagedError) as error:
+            if isinstance(error, checkpoint.DamagedError):
+                print(f"warning: {error}; distilling anew", file=sys.stderr)
+            key = jax.random.fold_in(jax.random.key(self.settings.seed), _DISTILLATION)
+            learnt = loops.distill(self.directory, dagger, key, self.run.progress)
+            checkpoint.save(path, learnt)
+        shutil.rmtree(self.directory.checkpoints / "training", ignore_errors=True)  # the labels: hundreds of megabytes
+        return learnt
+
+    def agent(self, visual: Level, env: Env | None = None) -> Agent:
+        """The student as an agent that sees under a visual randomisation, in `env` (by default the run's)."""
+        eyes = Eyes(env or self.run.env, self.settings.student, VISUAL_RANDOMIZATIONS[visual])
+        policy = student.policy(eyes, self.teacher.policy.chunk)
+        return Agent(f"{self.name} student, visual {visual}", policy, self.student())
+
+    def evaluation(self, visual: Level, episodes: int | None = None, backend: str | None = None) -> Figures:
+        """Figures of the student on the evaluation episodes under a visual randomisation, made once."""
+        env, episodes = self.run.on(backend), episodes or self.settings.eval_episodes
+        return evaluated_once(self.directory, self.run.progress, env, self.agent(visual, env), episodes)
+
+    def record(self, episodes: int = 2) -> None:
+        """`student.mp4`: the expert, and the student with what its cameras see, from the same starts."""
+        path = self.directory.path / "student.mp4"
+        if path.exists():
+            return
+        self.run.progress("video", 0.0, f"{episodes} episodes of expert and student")
+        env, key = self.run.on("native"), jax.random.key(SELECTION_SEED)
+        panels = [
+            recording.clips(env, self.teacher, key, episodes),
+            recording.clips(env, self.agent("off", env), key, episodes, seen=self.pictures),
+        ]
+        recording.write(path, panels, env.task)
+        self.run.progress("video", 1.0, f"{episodes} episodes of expert and student")
+
+    def pictures(self, world: World, frames: Frame, count: int) -> np.ndarray:
+        """What the student's cameras see in the first control steps of an episode, below each other, as grey or RGB:
+        `[count, views * size, size, 3]` in [0, 1]."""
+        config, off = self.settings.student, VISUAL_RANDOMIZATIONS["off"]
+        if config.modality in ("blank", "state"):
+            return np.zeros((count, 0, 0, 3))
+        env = self.run.on("native")
+        look = appearance.draw(off, env.task, env.model.mj, jax.random.key(0))
+        model = physics.with_fields(env.model, world.fields)
+
+        def see(qpos: jax.Array, mocap_pos: jax.Array, mocap_quat: jax.Array) -> jax.Array:
+            data = physics.init(model, qpos, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
+            now = world.replace(data=data)
+            image = appearance.see(off, env.task, env.model.mj, now, look, config.image_size, jax.random.key(0))
+            near = 1 - jnp.minimum(image.depth / student.FARTHEST, 1.0)[..., None]
+            return image.rgb if config.modality == "rgb" else jnp.repeat(near, 3, axis=-1)
+
+        pictures = jax.jit(jax.vmap(see))(frames.qpos[:count], frames.mocap_pos[:count], frames.mocap_quat[:count])
+        return np.asarray(pictures).reshape(count, -1, config.image_size, 3)
+
+    def finish(self) -> tuple[Figures, Figures]:
+        """Writes `summary.json`; returns the evaluations without and with visual randomisation."""
+        evaluations = self.evaluation("off"), self.evaluation("default")
+        summary = {
+            "task": self.run.env.task.name,
+            "student": self.name,
+            "physics": self.run.env.model.backend,
+            **provenance(),
+            "expert_success": self.run.evaluation(self.teacher)["success"],
+            **{figures["policy"]: {name: figures[name] for name in ("success", "ci95")} for figures in evaluations},
+            "eval_episodes": evaluations[0]["episodes"],
+            **self.cost(),
+        }
+        self.directory.write_json("summary.json", summary)
+        return evaluations
+
+    def cost(self) -> dict[str, Any]:
+        """Decisions labelled and kept, and seconds that the distillation took."""
+        last = [row for row in self.directory.rows() if row["phase"] == "distil"][-1]
+        return {"labelled": last["labelled"], "kept": last["kept"], "distil_s": last["wall_s"]}
+
+
+def open_student(
+    run: ExpertRun, settings: StudentSettings, name: str | None = None, overwrite: bool = False
+) -> StudentRun:
+    """Checks the settings and makes or opens the directory of the student `name`, by default its modality.
+
+    Raises:
+      UserError: a setting is out of range or asks for what the task does not have, the run holds no expert, or the
+        directory was made with other settings.
+    """
+    bounds.check(settings)
+    name = name or settings.student.modality
+    if Path(name).name != name or name == "..":
+        raise UserError(f"--name {name}: a plain name, please; it becomes a folder")
+    run.agent("expert")
+    Eyes(run.env, settings.student, VISUAL_RANDOMIZATIONS[settings.visual])
+    path = run.directory.path / "students" / name
+    directory = open_directory(path, to_json(settings), overwrite=overwrite, option="--name")
+    return StudentRun(run, directory, settings, name)
+
+
+def load_student(run: ExpertRun, name: str | None = None) -> StudentRun:
+    """Opens a finished student by name, with the settings that made it; without a name the only one there is.
+
+    Raises:
+      UserError: there is none of that name, or there are several to choose from.
+    """
+    folder = run.directory.path / "students"
+    made = sorted(path.parents[1].name for path in folder.glob("*/checkpoints/student"))
+    if name is None and len(made) == 1:
+        name = made[0]
+    if name is None and made:
+        raise UserError(f"--student: the run has {', '.join(made)}; choose one")
+    if name not in made:
+        raise UserError(f"--student {name or ''}: the run has {', '.join(made) or 'none'}; distill makes them")
+    stored = read_settings(folder / name)
+    try:
+        settings = from_json(StudentSettings(), stored)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--student {name}: its config.json is not of this version ({error})") from error
+    return StudentRun(run, RunDirectory(folder / name), settings, name)
