@@ -1,9 +1,16 @@
 """What tests share. Compiling an MJX program takes seconds, so programs are built once a session."""
 
+# ruff: noqa: E402
 import functools
 import os
 from collections.abc import Callable
 
+from flax.struct import PyTreeNode
+from jaxtyping import install_import_hook
+
+# Calls are checked against the types of shapes and dtypes; pytrees are not, which JAX also builds of other leaves.
+PyTreeNode.__no_type_check__ = True
+install_import_hook(["expertgen_jax.learning", "expertgen_jax.sim"], "beartype.beartype")
 os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported: its renderer needs no display then
 
 import jax
@@ -12,13 +19,13 @@ import pytest
 from pressing import Path, press_program
 
 from expertgen_jax.sim import rollout
-from expertgen_jax.tasks.registry import TASKS
+from expertgen_jax.tasks.registry import load_task
 
 
 @pytest.fixture(scope="session")
 def envs() -> Callable[[str, str], rollout.Env]:
     """`(task name, back end) -> Env`, cached."""
-    return functools.cache(lambda task, backend: rollout.make_env(TASKS[task](), backend))
+    return functools.cache(lambda task, backend: rollout.make_env(load_task(task), backend))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from expertgen_jax.cli import command
+from expertgen_jax.cli.runs import RunArguments, run_tasks
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.learning import demos, student
@@ -168,7 +169,7 @@ def test_a_family_is_each_of_its_tasks_with_its_own_preset(tmp_path, monkeypatch
     flags = ["--task", "tabletop", "--seed", "3", "--run-dir", str(tmp_path), "--steer.worlds", "32"]
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(command, "enable_compilation_cache", lambda: None)
-    command.run_tasks("steer", command.RunArguments, seen.append, flags)
+    run_tasks("steer", RunArguments, seen.append, flags)
     assert [args.settings.task for args in seen] == list(registry.FAMILIES["tabletop"])
     assert [args.place.run_dir for args in seen] == [tmp_path / args.settings.task for args in seen]
     for args in seen:

@@ -91,12 +91,9 @@ def test_hidden_groups_are_not_drawn() -> None:
     assert not draw_ball(np.array([CAMERA[0]]), group=3).any()
 
 
-def test_each_frame_shows_its_own_state_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_frame_shows_its_own_state() -> None:
     positions = np.array(CAMERA[0]) + np.linspace(-0.3, 0.3, 5)[:, None] * right_of(CAMERA)
-    expected = draw_ball(positions)
-    assert np.all(np.diff([centre(mask)[0] for mask in expected]) > 0.1)
-    monkeypatch.setattr(video, "_RAYS_PER_BLOCK", 2 * WIDTH * HEIGHT)
-    np.testing.assert_array_equal(draw_ball(positions), expected)
+    assert np.all(np.diff([centre(mask)[0] for mask in draw_ball(positions)]) > 0.1)
 
 
 def test_the_peg_task_shows_plug_hand_table_and_shadow() -> None:

@@ -1,7 +1,6 @@
 """What every command shares: parsing, errors as one line, the compilation cache."""
 
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
@@ -9,30 +8,16 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import tyro
 
 from expertgen_jax.errors import UserError
-from expertgen_jax.runs.directory import Place
-from expertgen_jax.runs.settings import RunSettings, with_preset
-from expertgen_jax.tasks import registry
 
 T = TypeVar("T")
 Arguments = Sequence[str] | None
 """Of a command line, without the command; None for those of this process."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunArguments:
-    """Of a command that makes a run."""
-
-    settings: Annotated[RunSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RunSettings)
-    place: Annotated[Place, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Place)
-
-
-R = TypeVar("R", bound=RunArguments)
 
 
 def run(name: str, arguments: type[T], main: Callable[[T], None], argv: Arguments) -> None:
@@ -41,32 +26,13 @@ def run(name: str, arguments: type[T], main: Callable[[T], None], argv: Argument
     Exit code 0 when the job is done; 2 with one line on stderr for a mistake that the user can mend; 1 with one line
     where the machine is at fault (files, memory); 130 when interrupted.
     """
-    args = _parsed(name, arguments, argv)
+    args = parsed(name, arguments, argv)
     with conversation():
         main(args)
 
 
-def run_tasks(name: str, arguments: type[R], main: Callable[[R], None], argv: Arguments) -> None:
-    """Like `run`, with the preset of the task; for a family of tasks once for each, one after another.
-
-    A task's preset replaces the defaults, and what the command line says replaces both.
-    """
-    args = _parsed(name, arguments, argv)
-    with conversation():
-        family = registry.FAMILIES.get(args.settings.task, (args.settings.task,))
-        for number, task in enumerate(family):
-            preset = registry.load_task(task, args.settings.randomization).preset or {}
-            default = dataclasses.replace(arguments(), settings=with_preset(RunSettings(), preset))
-            one = _parsed(name, arguments, argv, default)
-            if len(family) > 1:
-                print(f"\n{number + 1} of {len(family)}: ", end="", file=sys.stderr, flush=True)
-                place = dataclasses.replace(one.place, run_dir=one.place.run_dir and one.place.run_dir / task)
-                settings = dataclasses.replace(one.settings, task=task)
-                one = dataclasses.replace(one, settings=settings, place=place)
-            main(one)
-
-
-def _parsed(name: str, arguments: type[T], argv: Arguments, default: T | None = None) -> T:
+def parsed(name: str, arguments: type[T], argv: Arguments, default: T | None = None) -> T:
+    """The arguments of a command line, beside which `default` may give defaults of its own."""
     missing = tyro.MISSING_NONPROP if default is None else default
     return tyro.cli(arguments, prog=f"expertgen {name}", args=argv, default=missing)
 

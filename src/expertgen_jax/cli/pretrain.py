@@ -3,18 +3,19 @@
 import dataclasses
 
 from expertgen_jax.cli import command
+from expertgen_jax.cli.runs import RunArguments, run_tasks
 from expertgen_jax.runs import tables
 from expertgen_jax.runs.expert import open_run
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrain(command.RunArguments):
+class Pretrain(RunArguments):
     """Demonstrations and the diffusion prior only; steer with the same settings goes on from here."""
 
 
 def main(argv: command.Arguments = None) -> None:
-    """Runs the command; see `command.run_tasks`."""
-    command.run_tasks("pretrain", Pretrain, pretrain, argv)
+    """Runs the command; see `runs.run_tasks`."""
+    run_tasks("pretrain", Pretrain, pretrain, argv)
 
 
 def pretrain(args: Pretrain) -> None:

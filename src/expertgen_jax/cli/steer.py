@@ -3,12 +3,13 @@
 import dataclasses
 
 from expertgen_jax.cli import command
+from expertgen_jax.cli.runs import RunArguments, run_tasks
 from expertgen_jax.runs import tables
 from expertgen_jax.runs.expert import open_run
 
 
 @dataclasses.dataclass(frozen=True)
-class Steer(command.RunArguments):
+class Steer(RunArguments):
     """From nothing to an expert: demonstrations, diffusion prior, steering of its noise, evaluation.
 
     The same command goes on where an interrupted one stopped. A family of tasks, such as `--task tabletop`, stands for
@@ -17,8 +18,8 @@ class Steer(command.RunArguments):
 
 
 def main(argv: command.Arguments = None) -> None:
-    """Runs the command; see `command.run_tasks`."""
-    command.run_tasks("steer", Steer, steer, argv)
+    """Runs the command; see `runs.run_tasks`."""
+    run_tasks("steer", Steer, steer, argv)
 
 
 def steer(args: Steer) -> None:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jaxtyping import Array, Float, Int, Key, Scalar
 
 from expertgen_jax.bounds import Count, Positive, Share
 from expertgen_jax.learning import student
@@ -57,9 +58,9 @@ class Labels(struct.PyTreeNode):
     """
 
     percepts: Percept
-    chunks: jax.Array
-    count: jax.Array
-    labelled: jax.Array
+    chunks: Float[Array, "capacity chunk action_size"]
+    count: Int[Array, ""]
+    labelled: Int[Array, ""]
 
 
 _EXAMPLES = 2048  # of the first labels, by which percepts are normalised
@@ -70,7 +71,7 @@ def _stored(percepts: Percept) -> Percept:
     return percepts._replace(seen=percepts.seen.astype(jnp.float16))
 
 
-def _examples(labels: Labels, rows: jax.Array) -> tuple[Percept, jax.Array]:
+def _examples(labels: Labels, rows: Int[Array, "n"]) -> tuple[Percept, Float[Array, "n chunk action_size"]]:
     """Percepts and chunks by number."""
     return jax.tree.map(lambda x: x[rows].astype(jnp.float32), labels.percepts), labels.chunks[rows]
 
@@ -78,11 +79,11 @@ def _examples(labels: Labels, rows: jax.Array) -> tuple[Percept, jax.Array]:
 class DaggerState(struct.PyTreeNode):
     """Everything that distillation carries from round to round; saved whole for resuming."""
 
-    key: jax.Array
+    key: Key[Array, ""]
     student: Student
     opt_state: Any
     labels: Labels
-    round: jax.Array
+    round: Int[Array, ""]
 
 
 class Dagger(struct.PyTreeNode):
@@ -117,7 +118,7 @@ class Dagger(struct.PyTreeNode):
         steps = self.config.rounds * self.config.updates
         return optax.adamw(optax.cosine_decay_schedule(self.config.learning_rate, steps))
 
-    def init(self, key: jax.Array) -> DaggerState:
+    def init(self, key: Key[Array, ""]) -> DaggerState:
         """An untrained student and no labels."""
         key, memory_key, student_key = jax.random.split(key, 3)
         percepts, shape = self.eyes.init(memory_key).percepts, (self.expert.chunk, self.env.task.action_size)
@@ -136,13 +137,13 @@ class Dagger(struct.PyTreeNode):
             round=jnp.int32(0),
         )
 
-    def alpha(self, state: DaggerState) -> jax.Array:
+    def alpha(self, state: DaggerState) -> Float[Array, ""]:
         """Share of decisions that are the expert's in this round."""
         done = state.round / max(1, self.config.rounds - 1)
         falling = self.config.alpha_start + done * (self.config.alpha_end - self.config.alpha_start)
         return jnp.where(state.round == 0, 1.0, falling)
 
-    def round(self, state: DaggerState) -> tuple[DaggerState, dict[str, jax.Array]]:
+    def round(self, state: DaggerState) -> tuple[DaggerState, dict[str, Scalar]]:
         """Plays, labels and learns; returns figures."""
         key, play_key, sample_key, learn_key = jax.random.split(state.key, 4)
         labels, success = self.play(state, play_key)
@@ -161,7 +162,7 @@ class Dagger(struct.PyTreeNode):
         )
         return state.replace(round=state.round + 1), figures | {"loss": loss}
 
-    def play(self, state: DaggerState, key: jax.Array) -> tuple[Labels, jax.Array]:
+    def play(self, state: DaggerState, key: Key[Array, ""]) -> tuple[Labels, Float[Array, ""]]:
         """One episode in every world, labelled; returns all labels, and the share of episodes that succeeded."""
         config, env, eyes = self.config, self.env, self.eyes
         alpha = self.alpha(state)
@@ -169,7 +170,7 @@ class Dagger(struct.PyTreeNode):
         worlds, memories = jax.vmap(lambda k: rollout.start(env, self.expert, k))(keys[0])
         memories = memories, jax.vmap(eyes.init)(keys[1])
 
-        def decide(world: World, memories: Any, key: jax.Array) -> tuple[World, Any, Any]:
+        def decide(world: World, memories: Any, key: Key[Array, ""]) -> tuple[World, Any, Any]:
             keys = jax.random.split(jax.random.fold_in(key, world.steps), 4)
             expert_key, perceive_key, act_key, turn_key = keys
             of_expert, label = self.expert.act(self.params, memories[0], world, expert_key)
@@ -188,7 +189,9 @@ class Dagger(struct.PyTreeNode):
         labels = state.labels
         place = jnp.where(keep, labels.count + jnp.cumsum(keep) - 1, len(labels.chunks))
 
-        def put(old: jax.Array, new: jax.Array) -> jax.Array:
+        def put(
+            old: Float[Array, "capacity *shape"], new: Float[Array, "decisions worlds *shape"]
+        ) -> Float[Array, "capacity *shape"]:
             return old.at[place].set(new.reshape(len(place), *new.shape[2:]), mode="drop")
 
         return labels.replace(
@@ -198,16 +201,16 @@ class Dagger(struct.PyTreeNode):
             labelled=labels.labelled + active.sum(),
         ), worlds.success.mean()
 
-    def learn(self, state: DaggerState, key: jax.Array) -> tuple[DaggerState, jax.Array]:
+    def learn(self, state: DaggerState, key: Key[Array, ""]) -> tuple[DaggerState, Float[Array, ""]]:
         """`config.updates` gradient steps on all labels; returns the mean loss."""
         labels = state.labels
 
-        def update(state: DaggerState, key: jax.Array) -> tuple[DaggerState, jax.Array]:
+        def update(state: DaggerState, key: Key[Array, ""]) -> tuple[DaggerState, Float[Array, ""]]:
             sample_key, loss_key = jax.random.split(key)
             rows = jax.random.randint(sample_key, (self.config.batch_size,), 0, jnp.maximum(labels.count, 1))
             percepts, chunks = _examples(labels, rows)
 
-            def loss_fn(params: Any) -> jax.Array:
+            def loss_fn(params: Any) -> Float[Array, ""]:
                 return student.loss(state.student.replace(params=params), percepts, chunks, loss_key)
 
             loss, grads = jax.value_and_grad(loss_fn)(state.student.params)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from expertgen_jax.bounds import Count, NonNegative, Share
 from expertgen_jax.errors import UserError
@@ -44,13 +45,13 @@ class DemoSet(NamedTuple):
       success: `[episodes]` bool.
     """
 
-    obs: np.ndarray
-    actions: np.ndarray
-    lengths: np.ndarray
-    success: np.ndarray
+    obs: Float[np.ndarray, "time obs_size"]
+    actions: Float[np.ndarray, "time action_size"]
+    lengths: Int[np.ndarray, "episodes"]
+    success: Bool[np.ndarray, "episodes"]
 
 
-def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, int]:
+def demonstrate(env: Env, key: Key[Array, ""], config: DemoConfig) -> tuple[DemoSet, int]:
     """Makes demonstrations; returns the episodes and how many diverged (those are left out).
 
     Raises:
@@ -68,7 +69,7 @@ def demonstrate(env: Env, key: jax.Array, config: DemoConfig) -> tuple[DemoSet, 
     return demos, int((~keep).sum())
 
 
-def forwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame]:
+def forwards(env: Env, key: Key[Array, ""], config: DemoConfig) -> tuple[World, Frame]:
     """Rolls out the task's script, then as often as asked from where it failed; see `rollout.record`.
 
     Returns:
@@ -92,7 +93,7 @@ def forwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame
     return jax.tree.map(lambda *x: jnp.concatenate(x), *tries)
 
 
-def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Frame]:
+def backwards(env: Env, key: Key[Array, ""], config: DemoConfig) -> tuple[World, Frame]:
     """Takes the work apart in simulation and retraces each path backwards from where it ended.
 
     Returns:
@@ -106,17 +107,19 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
     if script is None:
         raise UserError(f"--demo.no-start-noise: task '{task.name}' defines no disassembly.nominal_script")
 
-    def never(data: Any, context: Any) -> jax.Array:
+    def never(data: Any, context: Any) -> Bool[Array, ""]:
         return jnp.bool_(False)
 
     apart_task = dataclasses.replace(task, reset=how.reset, success=never, lenient=None, horizon=how.steps)
     dismantler = rollout.Agent("disassembly", rollout.policy_from_script(script))
     apart, frames = rollout.record(env.replace(task=apart_task), dismantler, key, config.episodes)
 
-    def begin(world: World, path: jax.Array, key: jax.Array) -> tuple[World, Any]:
+    def begin(world: World, path: Float[Array, "time nq"], key: Key[Array, ""]) -> tuple[World, Any]:
         return rollout.restart(env, world), (path[::-1] + bias * how.bias(key), jnp.int32(0))
 
-    def retrace(params: Any, memory: Any, world: World, key: jax.Array) -> tuple[Any, jax.Array]:
+    def retrace(
+        params: Any, memory: Any, world: World, key: Key[Array, ""]
+    ) -> tuple[Any, Float[Array, "chunk=1 action_size"]]:
         path, step = memory
         goal = path[jnp.minimum(step, len(path) - 1)]
         return (path, step + 1), how.retrace(world.data, goal)[None]
@@ -127,7 +130,7 @@ def backwards(env: Env, key: jax.Array, config: DemoConfig) -> tuple[World, Fram
     return rollout.record_from(env, retracer, worlds, memories, keys)
 
 
-def chunk_starts(demos: DemoSet, chunk: int, failures: float) -> np.ndarray:
+def chunk_starts(demos: DemoSet, chunk: int, failures: float) -> Int[np.ndarray, "n"]:
     """`[n]`, indices into `demos.obs` where a chunk begins that lies within one chosen episode.
 
     The successes are chosen and the first `failures` (a share) of what failed; all if nothing succeeded.

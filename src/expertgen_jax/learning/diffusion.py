@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jaxtyping import Array, Float, Int, Key
 
 from expertgen_jax.bounds import Count, Decay, Positive
 
@@ -56,10 +57,10 @@ class Prior(struct.PyTreeNode):
     """
 
     params: Any
-    obs_mean: jax.Array
-    obs_std: jax.Array
-    action_low: jax.Array
-    action_high: jax.Array
+    obs_mean: Float[Array, "obs_size"]
+    obs_std: Float[Array, "obs_size"]
+    action_low: Float[Array, "action_size"]
+    action_high: Float[Array, "action_size"]
     config: DiffusionConfig = struct.field(pytree_node=False)
 
     @property
@@ -75,8 +76,10 @@ class Denoiser(nn.Module):
     blocks: int
 
     @nn.compact
-    def __call__(self, noisy: jax.Array, obs: jax.Array, time: jax.Array) -> jax.Array:
-        """Args: noisy `[..., n]`, obs `[..., obs_size]`, time `[...]` in (0, 1]. Returns `[..., n]`."""
+    def __call__(
+        self, noisy: Float[Array, "*batch n"], obs: Float[Array, "*batch obs_size"], time: Float[Array, "*batch"]
+    ) -> Float[Array, "*batch n"]:
+        """The velocity of `noisy` at a time in (0, 1]."""
         x = nn.Dense(self.width)(jnp.concatenate([noisy, obs, _time_embedding(time)], axis=-1))
         for _ in range(self.blocks):
             h = nn.Dense(self.width)(nn.silu(nn.LayerNorm()(x)))
@@ -84,25 +87,25 @@ class Denoiser(nn.Module):
         return nn.Dense(noisy.shape[-1], kernel_init=nn.initializers.zeros)(nn.silu(nn.LayerNorm()(x)))
 
 
-def cosine_alpha_bar(timesteps: int, offset: float = 0.008, max_beta: float = 0.999) -> np.ndarray:
+def cosine_alpha_bar(timesteps: int, offset: float = 0.008, max_beta: float = 0.999) -> Float[np.ndarray, "timesteps"]:
     """`abar: [timesteps]`, the share of signal variance after each step of the forward process."""
     angle = (np.arange(timesteps + 1) / timesteps + offset) / (1 + offset) * np.pi / 2
     alpha_bar = np.cos(angle) ** 2
     return np.cumprod(1 - np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta))
 
 
-def trailing_timesteps(train_timesteps: int, sample_steps: int) -> np.ndarray:
+def trailing_timesteps(train_timesteps: int, sample_steps: int) -> Int[np.ndarray, "sample_steps"]:
     """`[sample_steps]`, descending from the last timestep: the first step sees pure noise."""
     return np.round(np.arange(sample_steps, 0, -1) * train_timesteps / sample_steps).astype(int) - 1
 
 
 def ddim(
-    velocity: Callable[[jax.Array, jax.Array], jax.Array],
-    noise: jax.Array,
-    alpha_bar: Sequence[float] | np.ndarray,
-    timesteps: Sequence[int] | np.ndarray,
+    velocity: Callable[[Float[Array, "*shape"], Int[Array, ""]], Float[Array, "*shape"]],
+    noise: Float[Array, "*shape"],
+    alpha_bar: Sequence[float] | Float[np.ndarray, "T"],
+    timesteps: Sequence[int] | Int[np.ndarray, "sample_steps"],
     clip: float | None = 1.0,
-) -> jax.Array:
+) -> Float[Array, "*shape"]:
     """Deterministic DDIM (Song et al. 2021, eq. 12 with sigma = 0).
 
     Args:
@@ -118,7 +121,9 @@ def ddim(
     abar = jnp.asarray(np.asarray(alpha_bar)[np.asarray(timesteps)], jnp.float32)
     abar_next = jnp.append(abar[1:], 1.0)
 
-    def step(x: jax.Array, args: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    def step(
+        x: Float[Array, "*shape"], args: tuple[Int[Array, ""], Float[Array, ""], Float[Array, ""]]
+    ) -> tuple[Float[Array, "*shape"], None]:
         t, signal, signal_next = args
         v = velocity(x, t)
         x0 = jnp.sqrt(signal) * x - jnp.sqrt(1 - signal) * v
@@ -130,7 +135,9 @@ def ddim(
     return jax.lax.scan(step, noise, (jnp.asarray(timesteps, jnp.int32), abar, abar_next))[0]
 
 
-def sample(prior: Prior, obs: jax.Array, noise: jax.Array) -> jax.Array:
+def sample(
+    prior: Prior, obs: Float[Array, "obs_size"], noise: Float[Array, "chunk action_size"]
+) -> Float[Array, "chunk action_size"]:
     """The action chunk that the prior makes of `noise`: unbatched, deterministic.
 
     Args:
@@ -144,7 +151,7 @@ def sample(prior: Prior, obs: jax.Array, noise: jax.Array) -> jax.Array:
     seen = normalize_obs(prior, obs)
     network = Denoiser(prior.config.width, prior.config.blocks)
 
-    def velocity(x: jax.Array, time: jax.Array) -> Any:
+    def velocity(x: Float[Array, "size"], time: Float[Array, ""]) -> Any:
         return network.apply(prior.params, x, seen, time)
 
     unit = generate(velocity, noise.ravel(), prior.config).reshape(prior.noise_shape)
@@ -152,8 +159,10 @@ def sample(prior: Prior, obs: jax.Array, noise: jax.Array) -> jax.Array:
 
 
 def generate(
-    velocity: Callable[[jax.Array, jax.Array], jax.Array], noise: jax.Array, config: DiffusionConfig
-) -> jax.Array:
+    velocity: Callable[[Float[Array, "size"], Float[Array, ""]], Float[Array, "size"]],
+    noise: Float[Array, "size"],
+    config: DiffusionConfig,
+) -> Float[Array, "size"]:
     """`ddim` from `noise` with the timesteps of `config`; `velocity` is a function of x and time in (0, 1]."""
     alpha_bar = cosine_alpha_bar(config.train_timesteps)
     timesteps = trailing_timesteps(config.train_timesteps, config.sample_steps)
@@ -161,12 +170,12 @@ def generate(
 
 
 def denoising_loss(
-    velocity: Callable[[jax.Array, jax.Array], jax.Array],
-    x0: jax.Array,
+    velocity: Callable[[Float[Array, "n size"], Float[Array, "n"]], Float[Array, "n size"]],
+    x0: Float[Array, "n size"],
     config: DiffusionConfig,
-    time_key: jax.Array,
-    noise_key: jax.Array,
-) -> jax.Array:
+    time_key: Key[Array, ""],
+    noise_key: Key[Array, ""],
+) -> Float[Array, ""]:
     """Mean squared error of `velocity(x [n, size], time [n])` on noisy versions of `x0: [n, size]`."""
     t = jax.random.randint(time_key, (len(x0),), 0, config.train_timesteps)
     eps = jax.random.normal(noise_key, x0.shape)
@@ -176,12 +185,12 @@ def denoising_loss(
     return jnp.square(velocity(noisy, (t + 1) / config.train_timesteps) - target).mean()
 
 
-def normalize_obs(prior: Prior, obs: jax.Array) -> jax.Array:
+def normalize_obs(prior: Prior, obs: Float[Array, "*batch obs_size"]) -> Float[Array, "*batch obs_size"]:
     """The observation in the demonstrations' standard deviations, at most 5 from their mean."""
     return jnp.clip((obs - prior.obs_mean) / prior.obs_std, -5.0, 5.0)
 
 
-def untrained(config: DiffusionConfig, obs_size: int, action_size: int, key: jax.Array | None = None) -> Prior:
+def untrained(config: DiffusionConfig, obs_size: int, action_size: int, key: Key[Array, ""] | None = None) -> Prior:
     """A prior with fresh weights, for actions in [-1, 1] and observations of unit variance."""
     network = Denoiser(config.width, config.blocks)
     key = jax.random.key(0) if key is None else key
@@ -201,7 +210,7 @@ class CloneState(struct.PyTreeNode):
     params: Any
     ema: Any
     opt_state: Any
-    step: jax.Array
+    step: Int[Array, ""]
 
 
 class Cloning(struct.PyTreeNode):
@@ -215,12 +224,18 @@ class Cloning(struct.PyTreeNode):
     """
 
     prior: Prior
-    obs: jax.Array
-    actions: jax.Array
-    starts: jax.Array
+    obs: Float[Array, "time obs_size"]
+    actions: Float[Array, "time action_size"]
+    starts: Int[Array, "n"]
 
     @classmethod
-    def of(cls, obs: jax.Array, actions: jax.Array, starts: jax.Array, config: DiffusionConfig) -> "Cloning":
+    def of(
+        cls,
+        obs: Float[Array, "time obs_size"],
+        actions: Float[Array, "time action_size"],
+        starts: Int[Array, "n"],
+        config: DiffusionConfig,
+    ) -> "Cloning":
         """The cloning of `obs: [time, obs_size]` and `actions: [time, action_size]` as they were demonstrated."""
         low, high = actions.min(0), actions.max(0)
         prior = untrained(config, obs.shape[-1], actions.shape[-1]).replace(
@@ -233,7 +248,7 @@ class Cloning(struct.PyTreeNode):
         unit = 2 * (actions - prior.action_low) / (prior.action_high - prior.action_low) - 1
         return cls(prior, normalize_obs(prior, obs), unit, starts)
 
-    def init(self, key: jax.Array) -> CloneState:
+    def init(self, key: Key[Array, ""]) -> CloneState:
         """Fresh weights."""
         params = untrained(self.prior.config, self.obs.shape[-1], self.actions.shape[-1], key).params
         return CloneState(params, params, self._optimizer.init(params), jnp.int32(0))
@@ -242,12 +257,12 @@ class Cloning(struct.PyTreeNode):
         """The prior as far as it is trained: with the average of its weights."""
         return self.prior.replace(params=state.ema)
 
-    def block(self, state: CloneState, keys: jax.Array) -> tuple[CloneState, jax.Array]:
+    def block(self, state: CloneState, keys: Key[Array, "steps"]) -> tuple[CloneState, Float[Array, ""]]:
         """A gradient step with each of `keys: [steps]`; returns their mean loss."""
         state, losses = jax.lax.scan(self.update, state, keys)
         return state, losses.mean()
 
-    def update(self, state: CloneState, key: jax.Array) -> tuple[CloneState, jax.Array]:
+    def update(self, state: CloneState, key: Key[Array, ""]) -> tuple[CloneState, Float[Array, ""]]:
         """One gradient step; returns its loss."""
         loss, grads = jax.value_and_grad(self._loss)(state.params, key)
         updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
@@ -260,20 +275,20 @@ class Cloning(struct.PyTreeNode):
         config = self.prior.config
         return optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.train_steps), weight_decay=1e-6)
 
-    def _loss(self, params: Any, key: jax.Array) -> jax.Array:
+    def _loss(self, params: Any, key: Key[Array, ""]) -> Float[Array, ""]:
         config = self.prior.config
         start_key, time_key, noise_key = jax.random.split(key, 3)
         start = jax.random.choice(start_key, self.starts, (config.batch_size,))
         x0 = self.actions[start[:, None] + jnp.arange(config.chunk)].reshape(config.batch_size, -1)
         network = Denoiser(config.width, config.blocks)
 
-        def velocity(noisy: jax.Array, time: jax.Array) -> Any:
+        def velocity(noisy: Float[Array, "n size"], time: Float[Array, "n"]) -> Any:
             return network.apply(params, noisy, self.obs[start], time)
 
         return denoising_loss(velocity, x0, config, time_key, noise_key)
 
 
-def _time_embedding(time: jax.Array, size: int = 32) -> jax.Array:
+def _time_embedding(time: Float[Array, "*batch"], size: int = 32) -> Float[Array, "*batch size"]:
     """Sines and cosines of `time [...]` in [0, 1] at frequencies from 1 to 1000: `[..., size]`."""
     angle = time[..., None] * jnp.exp(jnp.linspace(0.0, jnp.log(1000.0), size // 2))
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 
 class Transition(NamedTuple):
@@ -19,13 +20,13 @@ class Transition(NamedTuple):
       valid: `[n]` bool, False where physics diverged; such a decision is never sampled, nor looked across.
     """
 
-    obs: jax.Array
-    next_obs: jax.Array
-    action: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    valid: jax.Array
+    obs: Float[Array, "*batch n size"]
+    next_obs: Float[Array, "*batch n size"]
+    action: Float[Array, "*batch n action_size"]
+    reward: Float[Array, "*batch n"]
+    terminated: Bool[Array, "*batch n"]
+    truncated: Bool[Array, "*batch n"]
+    valid: Bool[Array, "*batch n"]
 
 
 class Batch(NamedTuple):
@@ -39,19 +40,19 @@ class Batch(NamedTuple):
       weight: `[batch]`, 0 where the sample must not count.
     """
 
-    obs: jax.Array
-    action: jax.Array
-    returns: jax.Array
-    discount: jax.Array
-    next_obs: jax.Array
-    weight: jax.Array
+    obs: Float[Array, "*batch size"]
+    action: Float[Array, "*batch action_size"]
+    returns: Float[Array, "*batch"]
+    discount: Float[Array, "*batch"]
+    next_obs: Float[Array, "*batch size"]
+    weight: Float[Array, "*batch"]
 
 
 class Buffer(struct.PyTreeNode):
     """Transitions `[capacity, n, ...]`; `added` counts all that were ever written (time steps)."""
 
     transitions: Transition
-    added: jax.Array
+    added: Int[Array, "*batch"]
 
     @property
     def capacity(self) -> int:
@@ -68,7 +69,7 @@ def init(example: Transition, capacity: int) -> Buffer:
 def add(buffer: Buffer, transition: Transition) -> Buffer:
     """Writes one time step over the oldest. Diverged worlds leave no numbers behind: their entries become zeros."""
 
-    def clean(x: jax.Array) -> jax.Array:
+    def clean(x: Shaped[Array, "n *size"]) -> Shaped[Array, "n *size"]:
         valid = transition.valid.reshape(-1, *[1] * (x.ndim - 1))
         return jnp.where(valid, x, jnp.zeros_like(x))
 
@@ -78,7 +79,7 @@ def add(buffer: Buffer, transition: Transition) -> Buffer:
     return Buffer(transitions, buffer.added + 1)
 
 
-def sample(buffer: Buffer, key: jax.Array, batch_size: int, n_step: int, gamma: float) -> Batch:
+def sample(buffer: Buffer, key: Key[Array, ""], batch_size: int, n_step: int, gamma: float) -> Batch:
     """Uniform n-step transitions.
 
     The sum stops after a terminated or truncated step and before a diverged one. Near the newest entry it is

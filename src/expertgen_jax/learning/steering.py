@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 from flax import struct
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
 from expertgen_jax.bounds import Count, NonNegative, Positive
 from expertgen_jax.learning import diffusion, replay, td3
@@ -69,16 +70,16 @@ class Expert(struct.PyTreeNode):
 class SteerState(struct.PyTreeNode):
     """Everything that steering carries from iteration to iteration; saved whole for resuming."""
 
-    key: jax.Array
+    key: Key[Array, "*batch"]
     worlds: World
-    sigma: jax.Array
+    sigma: Float[Array, "*batch n"]
     buffer: replay.Buffer
     learner: td3.LearnerState
     normalizer: td3.Normalizer
-    iteration: jax.Array
-    env_steps: jax.Array
-    episodes: jax.Array
-    diverged: jax.Array
+    iteration: Int[Array, "*batch"]
+    env_steps: Int[Array, "*batch"]
+    episodes: Int[Array, "*batch"]
+    diverged: Int[Array, "*batch"]
 
 
 class Steering(struct.PyTreeNode):
@@ -103,7 +104,7 @@ class Steering(struct.PyTreeNode):
             value_range=(0.0, 1.0),  # one reward of 1 at the end of an episode
         )
 
-    def init(self, key: jax.Array) -> SteerState:
+    def init(self, key: Key[Array, ""]) -> SteerState:
         """Fresh worlds, networks and an empty buffer."""
         config = self.config
         key, reset_key, sigma_key, learner_key = jax.random.split(key, 4)
@@ -138,10 +139,10 @@ class Steering(struct.PyTreeNode):
         own = td3.Normalizer(normalizer.mean[:size], normalizer.var[:size], normalizer.count)
         return Expert(state.learner.actor, own)
 
-    def block(self, state: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+    def block(self, state: SteerState) -> tuple[SteerState, dict[str, Scalar]]:
         """`config.block_iterations` iterations; returns sums and means of figures over them."""
 
-        def iteration(state: SteerState, _: None) -> tuple[SteerState, dict[str, jax.Array]]:
+        def iteration(state: SteerState, _: None) -> tuple[SteerState, dict[str, Scalar]]:
             state, acted = self.act(state)
             state, learnt = self.learn(state)
             return state, acted | learnt
@@ -150,7 +151,7 @@ class Steering(struct.PyTreeNode):
         sums = {name: metrics.pop(name).sum() for name in ("finished", "succeeded")}
         return state, sums | {name: values.mean() for name, values in metrics.items()}
 
-    def act(self, state: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+    def act(self, state: SteerState) -> tuple[SteerState, dict[str, Scalar]]:
         """One decision in every world: act (in warm-up by N(0, 1) noise), store, reset what is over."""
         env, worlds = self.env, state.worlds
         key, noise_key, reset_key, sigma_key = jax.random.split(state.key, 4)
@@ -181,8 +182,10 @@ class Steering(struct.PyTreeNode):
         )
         return state, {"finished": over.sum(), "succeeded": after.success.sum()}
 
-    def decide(self, state: SteerState, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Noise in units of the bound `[n, action_size]` and the action chunks that the prior makes of it."""
+    def decide(
+        self, state: SteerState, key: Key[Array, ""]
+    ) -> tuple[Float[Array, "n noise_size"], Float[Array, "n chunk action_size"]]:
+        """Noise in units of the bound and the action chunks that the prior makes of it."""
         config = self.config
         random = jax.random.normal(key, (config.worlds, self.learner.action_size))
         seen = td3.normalize(state.normalizer, full_obs(state.worlds))[:, : self.learner.obs_size]
@@ -192,11 +195,11 @@ class Steering(struct.PyTreeNode):
         noise = jax.vmap(lambda a: spread(a, self.prior, config))(action)
         return action, jax.vmap(lambda o, w: diffusion.sample(self.prior, o, w))(state.worlds.obs, noise)
 
-    def learn(self, state: SteerState) -> tuple[SteerState, dict[str, jax.Array]]:
+    def learn(self, state: SteerState) -> tuple[SteerState, dict[str, Scalar]]:
         """`config.updates` critic updates, with an actor update after every `actor_period` of them."""
         config = self.config.learner
 
-        def critics(state: SteerState, _: None) -> tuple[SteerState, tuple[replay.Batch, dict[str, jax.Array]]]:
+        def critics(state: SteerState, _: None) -> tuple[SteerState, tuple[replay.Batch, dict[str, Scalar]]]:
             key, sample_key, update_key = jax.random.split(state.key, 3)
             batch = replay.sample(state.buffer, sample_key, config.batch_size, config.n_step, config.gamma)
             obs, next_obs = (td3.normalize(state.normalizer, x) for x in (batch.obs, batch.next_obs))
@@ -204,7 +207,7 @@ class Steering(struct.PyTreeNode):
             learner, metrics = self.learner.update_critics(state.learner, batch, update_key)
             return state.replace(key=key, learner=learner), (batch, metrics)
 
-        def period(state: SteerState, _: None) -> tuple[SteerState, dict[str, jax.Array]]:
+        def period(state: SteerState, _: None) -> tuple[SteerState, dict[str, Float[Array, "..."]]]:
             state, (batches, metrics) = jax.lax.scan(critics, state, None, length=config.actor_period)
             last = jax.tree.map(lambda x: x[-1], batches)
             learner, actor_metrics = self.learner.update_actor(state.learner, last)
@@ -213,7 +216,7 @@ class Steering(struct.PyTreeNode):
         state, metrics = jax.lax.scan(period, state, None, length=self.config.updates // config.actor_period)
         return state, jax.tree.map(jnp.mean, metrics)
 
-    def _draw_sigma(self, key: jax.Array) -> jax.Array:
+    def _draw_sigma(self, key: Key[Array, ""]) -> Float[Array, "n"]:
         config = self.config
         return jax.random.uniform(key, (config.worlds,), minval=config.sigma_min, maxval=config.sigma_max)
 
@@ -224,7 +227,7 @@ def noise_size(prior: Prior, mode: NoiseMode) -> int:
     return {"chunk": chunk * action_size, "row": action_size, "scalar": 1}[mode]
 
 
-def spread(action: jax.Array, prior: Prior, config: SteerConfig) -> jax.Array:
+def spread(action: Float[Array, "noise_size"], prior: Prior, config: SteerConfig) -> Float[Array, "chunk action_size"]:
     """The prior's initial noise `[chunk, action_size]` for a steering action in [-1, 1], within the bound."""
     chunk, action_size = prior.noise_shape
     noise = config.noise_bound * action
@@ -235,7 +238,7 @@ def spread(action: jax.Array, prior: Prior, config: SteerConfig) -> jax.Array:
     )
 
 
-def full_obs(worlds: World) -> jax.Array:
+def full_obs(worlds: World) -> Float[Array, "n critic_obs_size"]:
     """What the critics see: the observation, then what is privileged `[n, critic_obs_size]`."""
     return jnp.concatenate([worlds.obs, worlds.privileged], axis=-1)
 
@@ -243,7 +246,7 @@ def full_obs(worlds: World) -> jax.Array:
 def prior_policy(chunk: int) -> Policy:
     """The unsteered prior; its parameters are the `Prior`."""
 
-    def act(prior: Prior, obs: jax.Array, key: jax.Array) -> jax.Array:
+    def act(prior: Prior, obs: Float[Array, "obs_size"], key: Key[Array, ""]) -> Float[Array, "chunk action_size"]:
         return diffusion.sample(prior, obs, jax.random.normal(key, prior.noise_shape))
 
     return rollout.policy_from_obs(chunk, act)
@@ -252,7 +255,9 @@ def prior_policy(chunk: int) -> Policy:
 def expert_policy(chunk: int, config: SteerConfig) -> Policy:
     """The steered prior, deterministic; its parameters are the `Prior` and the `Expert`."""
 
-    def act(params: tuple[Prior, Expert], obs: jax.Array, key: jax.Array) -> jax.Array:
+    def act(
+        params: tuple[Prior, Expert], obs: Float[Array, "obs_size"], key: PRNGKeyArray
+    ) -> Float[Array, "chunk action_size"]:
         prior, expert = params
         actor = td3.Actor(config.learner.actor_hidden, noise_size(prior, config.noise_mode))
         action: Any = actor.apply(expert.actor, td3.normalize(expert.normalizer, obs))

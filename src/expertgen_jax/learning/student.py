@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, MultipleOf
 from flax import struct
+from jaxtyping import Array, Float, Key
 
 from expertgen_jax.bounds import Count
 from expertgen_jax.errors import UserError
@@ -63,8 +64,8 @@ class Percept(NamedTuple):
       seen: `[views, size, size, channels]`; or points `[points, 3]` in the frame of the task's workspace; or `[0]`.
     """
 
-    felt: jax.Array
-    seen: jax.Array
+    felt: Float[Array, "*batch n"]
+    seen: Float[Array, "..."]
 
 
 class Memory(NamedTuple):
@@ -99,13 +100,13 @@ class Eyes:
         if modality == "points" and task.senses.workspace is None:
             raise UserError(f"--student.modality points: task '{task.name}' has no workspace")
 
-    def init(self, key: jax.Array) -> Memory:
+    def init(self, key: Key[Array, ""]) -> Memory:
         """A memory of nothing, and what the episode will look like."""
         look = appearance.draw(self.ranges, self.env.task, self.env.model.mj, key)
         percept = jax.eval_shape(lambda k: self._percept(look, rollout.reset(self.env, k), k), key)
         return Memory(look, jax.tree.map(lambda x: jnp.zeros((self.config.history, *x.shape)), percept))
 
-    def perceive(self, memory: Memory, world: World, key: jax.Array) -> Memory:
+    def perceive(self, memory: Memory, world: World, key: Key[Array, ""]) -> Memory:
         """The memory with what is perceived now; the first percept of an episode fills it."""
         percept_key, late_key = jax.random.split(key)
         now, before = self._percept(memory.look, world, percept_key), memory.percepts
@@ -113,12 +114,14 @@ class Eyes:
             late = jax.random.bernoulli(late_key, self.ranges.stale) & (world.steps > 0)
             now = now._replace(seen=jnp.where(late, before.seen[0], now.seen))
 
-        def remember(new: jax.Array, old: jax.Array) -> jax.Array:
+        def remember(
+            new: Float[Array, "*shape"], old: Float[Array, "history *shape"]
+        ) -> Float[Array, "history *shape"]:
             return jnp.where(world.steps == 0, new, jnp.concatenate([new[None], old[:-1]]))
 
         return memory._replace(percepts=jax.tree.map(remember, now, before))
 
-    def _percept(self, look: Appearance, world: World, key: jax.Array) -> Percept:
+    def _percept(self, look: Appearance, world: World, key: Key[Array, ""]) -> Percept:
         config, task, mj = self.config, self.env.task, self.env.model.mj
         if config.modality == "state":
             return Percept(world.obs, jnp.zeros(0))
@@ -146,7 +149,9 @@ class Network(nn.Module):
     size: int
 
     @nn.compact
-    def __call__(self, percepts: Percept, noisy: jax.Array | None = None, time: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, percepts: Percept, noisy: Float[Array, "size"] | None = None, time: Float[Array, ""] | None = None
+    ) -> Float[Array, "size"]:
         features = [percepts.felt.ravel()]
         for seen in percepts.seen:
             if self.config.modality == "points":
@@ -166,7 +171,7 @@ class PictureEncoder(nn.Module):
     """A picture `[height, width, channels]` to `[128]` features."""
 
     @nn.compact
-    def __call__(self, picture: jax.Array) -> jax.Array:
+    def __call__(self, picture: Float[Array, "height width channels"]) -> Float[Array, "128"]:
         for patch, width in ((4, 32), (2, 64)):
             height, wide, channels = picture.shape
             tiles = picture.reshape(height // patch, patch, wide // patch, patch, channels).swapaxes(1, 2)
@@ -178,7 +183,7 @@ class PointEncoder(nn.Module):
     """A point cloud `[points, 3]` to `[128]` features."""
 
     @nn.compact
-    def __call__(self, points: jax.Array) -> jax.Array:
+    def __call__(self, points: Float[Array, "points 3"]) -> Float[Array, "128"]:
         for width in (64, 128):
             points = nn.silu(nn.Dense(width)(points))
         return points.max(axis=0)
@@ -201,7 +206,7 @@ class Student(struct.PyTreeNode):
     chunk_shape: tuple[int, int] = struct.field(pytree_node=False)
 
 
-def untrained(config: StudentConfig, percepts: Percept, chunk_shape: tuple[int, int], key: jax.Array) -> Student:
+def untrained(config: StudentConfig, percepts: Percept, chunk_shape: tuple[int, int], key: Key[Array, ""]) -> Student:
     """A student with fresh weights for percepts of the given shapes, `[history, ...]`, not normalised yet."""
     size = math.prod(chunk_shape)
     blank = jax.tree.map(jnp.zeros_like, percepts)
@@ -215,7 +220,9 @@ def statistics(percepts: Percept) -> tuple[Percept, Percept]:
     """Mean and standard deviation of percepts `[n, history, ...]`: of each number felt, and of what is seen of each
     channel of each view."""
 
-    def over(axes: tuple[int, ...], x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def over(
+        axes: tuple[int, ...], x: Float[Array, "n history *shape"]
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         mean, std = x.mean(axes, keepdims=True)[0, 0], x.std(axes, keepdims=True)[0, 0]
         return mean, jnp.maximum(std, 1e-4)
 
@@ -225,7 +232,7 @@ def statistics(percepts: Percept) -> tuple[Percept, Percept]:
     return Percept(felt[0], seen[0]), Percept(felt[1], seen[1])
 
 
-def act(student: Student, percepts: Percept, key: jax.Array) -> jax.Array:
+def act(student: Student, percepts: Percept, key: Key[Array, ""]) -> Float[Array, "chunk action_size"]:
     """The action chunk `[chunk, action_size]` in [-1, 1] on `percepts: [history, ...]`; unbatched."""
     predict, seen = _predictor(student), _normalized(student, percepts)
     if student.config.head == "regression":
@@ -236,7 +243,9 @@ def act(student: Student, percepts: Percept, key: jax.Array) -> jax.Array:
     return jnp.clip(unit, -1.0, 1.0).reshape(student.chunk_shape)
 
 
-def loss(student: Student, percepts: Percept, chunks: jax.Array, key: jax.Array) -> jax.Array:
+def loss(
+    student: Student, percepts: Percept, chunks: Float[Array, "n chunk action_size"], key: Key[Array, ""]
+) -> Float[Array, ""]:
     """Mean squared error on a batch: percepts `[n, history, ...]`, chunks `[n, chunk, action_size]`."""
     predict, seen = jax.vmap(_predictor(student)), jax.vmap(lambda p: _normalized(student, p))(percepts)
     targets = chunks.reshape(len(chunks), -1)
@@ -258,7 +267,9 @@ def _normalized(student: Student, percepts: Percept) -> Percept:
 def policy(eyes: Eyes, chunk: int) -> Policy:
     """A student as a policy; its parameters are the `Student`."""
 
-    def decide(student: Student, memory: Memory, world: World, key: jax.Array) -> tuple[Memory, jax.Array]:
+    def decide(
+        student: Student, memory: Memory, world: World, key: Key[Array, ""]
+    ) -> tuple[Memory, Float[Array, "chunk action_size"]]:
         perceive_key, act_key = jax.random.split(key)
         memory = eyes.perceive(memory, world, perceive_key)
         return memory, act(student, memory.percepts, act_key)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from annotated_types import Ge
 from flax import struct
+from jaxtyping import Array, ArrayLike, Bool, Float, Key, Scalar
 
 from expertgen_jax.bounds import Count, NonNegative, Positive, Share
 from expertgen_jax.learning.replay import Batch
@@ -60,8 +61,8 @@ class Actor(nn.Module):
     action_size: int
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> jax.Array:
-        x = _mlp(obs, self.hidden)
+    def __call__(self, obs: Float[ArrayLike, "*batch obs_size"]) -> Float[Array, "*batch action_size"]:
+        x = _mlp(jnp.asarray(obs), self.hidden)
         return jnp.tanh(nn.Dense(self.action_size, kernel_init=nn.initializers.normal(0.01))(x))
 
 
@@ -72,11 +73,13 @@ class Critic(nn.Module):
     atoms: int
 
     @nn.compact
-    def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+    def __call__(
+        self, obs: Float[ArrayLike, "*batch critic_obs_size"], action: Float[ArrayLike, "*batch action_size"]
+    ) -> Float[Array, "*batch atoms"]:
         return nn.Dense(self.atoms)(_mlp(jnp.concatenate([obs, action], axis=-1), self.hidden))
 
 
-def _mlp(x: jax.Array, hidden: Sequence[int]) -> jax.Array:
+def _mlp(x: Float[Array, "*batch n"], hidden: Sequence[int]) -> Float[Array, "*batch m"]:
     for width in hidden:
         x = nn.relu(nn.LayerNorm()(nn.Dense(width)(x)))
     return x
@@ -111,11 +114,11 @@ class Learner:
     value_range: tuple[float, float]
 
     @property
-    def atoms(self) -> jax.Array:
+    def atoms(self) -> Float[Array, "atoms"]:
         """`[atoms]`, the support of the return's distribution."""
         return jnp.linspace(*self.value_range, self.config.atoms)
 
-    def init(self, key: jax.Array) -> LearnerState:
+    def init(self, key: Key[Array, ""]) -> LearnerState:
         """Fresh weights."""
         actor_key, critic_key = jax.random.split(key)
         obs, action = jnp.zeros(self.critic_obs_size), jnp.zeros(self.action_size)
@@ -126,22 +129,27 @@ class Learner:
             actor, critics, targets, self._actor_optimizer.init(actor), self._critic_optimizer.init(critics)
         )
 
-    def act(self, actor: Any, obs: jax.Array) -> jax.Array:
+    def act(self, actor: Any, obs: Float[ArrayLike, "*batch obs_size"]) -> Float[Array, "*batch action_size"]:
         """The deterministic action `[..., action_size]` for `obs [..., obs_size]` (normalised)."""
         action: Any = self._actor.apply(actor, obs)
         return action
 
-    def q_values(self, critics: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+    def q_values(
+        self,
+        critics: Any,
+        obs: Float[ArrayLike, "*batch critic_obs_size"],
+        action: Float[ArrayLike, "*batch action_size"],
+    ) -> Float[Array, "2 *batch"]:
         """Mean return by each critic, `[2, ...]`."""
         return (jax.nn.softmax(self._logits(critics, obs, action)) * self.atoms).sum(-1)
 
     def update_critics(
-        self, state: LearnerState, batch: Batch, key: jax.Array
-    ) -> tuple[LearnerState, dict[str, jax.Array]]:
+        self, state: LearnerState, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[LearnerState, dict[str, Scalar]]:
         """One gradient step of the critics; observations are normalised."""
         target = jax.lax.stop_gradient(self.target_distribution(state, batch, key))
 
-        def critic_loss(critics: Any) -> jax.Array:
+        def critic_loss(critics: Any) -> Float[Array, ""]:
             log_p = jax.nn.log_softmax(self._logits(critics, batch.obs, batch.action))
             return (_weighted_mean(-(target * log_p).sum(-1), batch.weight)).sum()
 
@@ -152,10 +160,10 @@ class Learner:
         state = state.replace(critics=critics, critic_opt=critic_opt, target_critics=targets)
         return state, {"critic_loss": loss / 2}
 
-    def update_actor(self, state: LearnerState, batch: Batch) -> tuple[LearnerState, dict[str, jax.Array]]:
+    def update_actor(self, state: LearnerState, batch: Batch) -> tuple[LearnerState, dict[str, Scalar]]:
         """One gradient step of the actor up the critics' mean; observations are normalised."""
 
-        def actor_loss(actor: Any) -> tuple[jax.Array, jax.Array]:
+        def actor_loss(actor: Any) -> tuple[Float[Array, ""], Float[Array, "batch action_size"]]:
             action = self.act(actor, batch.obs[:, : self.obs_size])
             q = self.q_values(state.critics, batch.obs, action).mean(0)
             return -_weighted_mean(q, batch.weight), jnp.abs(action)
@@ -165,7 +173,9 @@ class Learner:
         state = state.replace(actor=optax.apply_updates(state.actor, updates), actor_opt=actor_opt)
         return state, {"q_mean": -loss, "noise_saturation": (size > 0.95).mean()}
 
-    def target_distribution(self, state: LearnerState, batch: Batch, key: jax.Array) -> jax.Array:
+    def target_distribution(
+        self, state: LearnerState, batch: Batch, key: Key[Array, ""]
+    ) -> Float[Array, "batch atoms"]:
         """`[batch, atoms]`: the projected n-step target of the critic with the lower mean."""
         config = self.config
         action = self.act(state.actor, batch.next_obs[:, : self.obs_size])
@@ -194,12 +204,19 @@ class Learner:
     def _critic_optimizer(self) -> optax.GradientTransformation:
         return optax.adamw(self.config.critic_learning_rate, weight_decay=self.config.weight_decay)
 
-    def _logits(self, critics: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+    def _logits(
+        self,
+        critics: Any,
+        obs: Float[ArrayLike, "*batch critic_obs_size"],
+        action: Float[ArrayLike, "*batch action_size"],
+    ) -> Float[Array, "2 *batch atoms"]:
         logits: Any = jax.vmap(self._critic.apply, (0, None, None))(critics, obs, action)
         return logits
 
 
-def project_categorical(support: jax.Array, probs: jax.Array, atoms: jax.Array) -> jax.Array:
+def project_categorical(
+    support: Float[Array, "m"], probs: Float[Array, "m"], atoms: Float[Array, "n"]
+) -> Float[Array, "n"]:
     """C51's projection (Bellemare et al. 2017, eq. 7) onto evenly spaced atoms, unbatched.
 
     Args:
@@ -221,9 +238,9 @@ def project_categorical(support: jax.Array, probs: jax.Array, atoms: jax.Array) 
 class Normalizer(struct.PyTreeNode):
     """Running mean and variance of observations (Chan et al.'s parallel update)."""
 
-    mean: jax.Array
-    var: jax.Array
-    count: jax.Array
+    mean: Float[Array, "*batch size"]
+    var: Float[Array, "*batch size"]
+    count: Float[Array, "*batch"]
 
 
 def init_normalizer(size: int) -> Normalizer:
@@ -231,7 +248,7 @@ def init_normalizer(size: int) -> Normalizer:
     return Normalizer(jnp.zeros(size), jnp.ones(size), jnp.float32(0.0))
 
 
-def update_normalizer(state: Normalizer, obs: jax.Array, valid: jax.Array) -> Normalizer:
+def update_normalizer(state: Normalizer, obs: Float[Array, "n size"], valid: Bool[Array, "n"]) -> Normalizer:
     """Takes in `obs [n, size]` where `valid [n]`."""
     n = valid.sum().astype(jnp.float32)
     mask = valid[:, None]
@@ -244,10 +261,12 @@ def update_normalizer(state: Normalizer, obs: jax.Array, valid: jax.Array) -> No
     return Normalizer(state.mean + share * delta, new_var, total)
 
 
-def normalize(state: Normalizer, obs: jax.Array, epsilon: float = 1e-4) -> jax.Array:
+def normalize(
+    state: Normalizer, obs: Float[ArrayLike, "*batch size"], epsilon: float = 1e-4
+) -> Float[Array, "*batch size"]:
     """`obs` in standard deviations from the mean, at most 10; SI units make small variances normal."""
     return jnp.clip((obs - state.mean) / (jnp.sqrt(state.var) + epsilon), -10.0, 10.0)
 
 
-def _weighted_mean(x: jax.Array, weight: jax.Array) -> jax.Array:
+def _weighted_mean(x: Float[Array, "*critics batch"], weight: Float[Array, "batch"]) -> Float[Array, "*critics"]:
     return (x * weight).sum(-1) / jnp.maximum(weight.sum(), 1.0)

@@ -9,7 +9,7 @@ import hashlib
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 
@@ -29,8 +29,6 @@ from expertgen_jax.sim.rollout import Agent, Env
 from expertgen_jax.task import Task
 from expertgen_jax.tasks import registry
 
-AgentName = Literal["zero", "random", "script", "strong_script", "prior", "expert"]
-"""Agents of a run, but for its students."""
 Figures = dict[str, Any]
 """Of an evaluation, see `evaluation.evaluate`."""
 
@@ -125,25 +123,20 @@ class ExpertRun:
         like = jax.eval_shape(lambda k: mdp.expert(mdp.init(k)), self._key("steer"))
         return checkpoint.restore(self.directory.checkpoints / "expert", like)
 
-    def agent(self, name: AgentName) -> Agent:
-        """One of the run's agents by name.
+    def agent(self, name: str) -> Agent:
+        """One of the run's agents by name: `prior`, `expert`, or one of `rollout.untrained_agents`.
 
         Raises:
           UserError: there is none of that name, the task has none, or the run has not come that far.
         """
         task = self.env.task
-        if name == "zero":
-            return rollout.zero_agent(task)
-        if name == "random":
-            return rollout.random_agent(task)
-        if name == "script":
-            return rollout.scripted_agent(task)
-        if name == "strong_script":
-            if task.strong_script is None:
-                raise UserError(f"--policy {name}: task '{task.name}' has none")
-            return Agent(name, rollout.policy_from_script(task.strong_script))
+        untrained = rollout.untrained_agents(task)
+        if name in untrained:
+            return untrained[name]
         if name not in ("prior", "expert"):
-            raise UserError(f"--policy {name} is unknown; choose one of {', '.join(get_args(AgentName))}")
+            raise UserError(
+                f"--policy {name}: task '{task.name}' has none; choose {', '.join(untrained)}, prior or expert"
+            )
         try:
             prior = self.finished_prior()
             if name == "prior":

@@ -2,26 +2,46 @@
 
 import operator
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import physics, rollout
 from expertgen_jax.sim.rollout import Agent, Env, Frame, World
 from expertgen_jax.task import Task
-from expertgen_jax.vision import video
+from expertgen_jax.vision import appearance, video
 
-AFTERWARDS = 10
-"""Control steps for which a clip shows an episode's end."""
+RATE = 10.0
+"""Pictures a second, or nearly: every so many control steps there is one."""
+AFTERWARDS = 6
+"""Pictures that show an episode's end."""
 
-Seen = Callable[[World, Frame, int], np.ndarray]
-"""What an agent's cameras see: `(final world, frames, count) -> [count, height, width, 3]` in [0, 1], of an episode."""
+
+class Poses(NamedTuple):
+    """What is drawn of an episode, `[time, ...]`: `qpos`, `mocap_pos`, `mocap_quat` as in `rollout.Frame`."""
+
+    qpos: np.ndarray
+    mocap_pos: np.ndarray
+    mocap_quat: np.ndarray
+
+
+Seen = Callable[[World, Poses], np.ndarray]
+"""What an agent's cameras see in an episode: `(final world, poses) -> [time, height, width, 3]` in [0, 1]."""
 
 
 def clips(
-    env: Env, agent: Agent, key: jax.Array, episodes: int, *, height: int = 480, seen: Seen | None = None
+    env: Env,
+    agent: Agent,
+    key: jax.Array,
+    episodes: int,
+    *,
+    first: int = 0,
+    height: int = 480,
+    seen: Seen | None = None,
 ) -> list[np.ndarray]:
     """Plays episodes and draws them, each until half a second after its end.
 
@@ -30,13 +50,14 @@ def clips(
       agent: who acts.
       key: of the episodes; the same key starts them alike for every agent.
       episodes: how many.
+      first: number of the first one.
       height: of the pictures (pixels); they are 4 : 3.
       seen: pictures that stand in a corner, such as what a student sees.
 
     Returns:
       A clip an episode, `[time, height, width, 3] uint8`.
     """
-    worlds, frames = jax.device_get(rollout.record(env, agent, key, episodes))
+    worlds, frames = jax.device_get(rollout.record(env, agent, key, episodes, first))
     return [
         _clip(
             env,
@@ -52,39 +73,72 @@ def clips(
 
 def _clip(env: Env, name: str, world: World, frames: Frame, *, height: int, seen: Seen | None) -> np.ndarray:
     task, steps = env.task, int(frames.active.sum())
-    count = min(steps + AFTERWARDS, len(frames.active))
+    stride = _stride(task)
+    poses = Poses(*(np.concatenate([x[:steps:stride], [last] * AFTERWARDS]) for x, last in _poses(world, frames)))
     clip = video.render(
         env.model.mj,
-        frames.qpos[:count],
-        frames.mocap_pos[:count],
-        frames.mocap_quat[:count],
+        *poses,
         task.spectator,
         width=height * 4 // 3,
         height=height,
         fields=world.fields,
     )
     if seen is not None:
-        clip = video.inset(clip, seen(world, frames, count))
+        clip = video.inset(clip, seen(world, poses))
     for i, frame in enumerate(clip):
+        step = stride * i if i < len(clip) - AFTERWARDS else steps
         video.write_text(frame, f"{task.name}: {name}", "top left")
-        video.write_text(frame, f"{min(i, steps) * task.control_dt:.1f} s", "bottom left")
-        if i >= steps:
-            text, colour = ending(world)
-            video.write_text(frame, text, "top right", colour)
+        video.write_text(frame, f"{step * task.control_dt:.1f} s", "bottom left")
+        if step == steps:
+            colour = (120, 220, 130) if world.success else (250, 120, 110)
+            video.write_text(frame, ending(world), "top right", colour)
     return clip
 
 
-def ending(world: World) -> tuple[str, tuple[int, int, int]]:
-    """What to say of a finished episode, and the colour to say it in."""
-    if world.success:
-        return "success", (120, 220, 130)
-    return "diverged" if world.diverged else "failure", (250, 120, 110)
+def _stride(task: Task) -> int:
+    """Control steps from one picture to the next."""
+    return max(1, round(1 / (RATE * task.control_dt)))
+
+
+def _poses(world: World, frames: Frame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each part of `Poses`: in all frames, and in the final state."""
+    for name in Poses._fields:
+        yield getattr(frames, name), getattr(world.data, name)
+
+
+def ending(world: World) -> str:
+    """How a finished episode ended: `success`, `failure` or `diverged`."""
+    return "success" if world.success else "diverged" if world.diverged else "failure"
+
+
+def through_cameras(env: Env, size: int, *, colour: bool) -> Seen:
+    """What the task's cameras see, below each other, without visual randomisation.
+
+    Args:
+      env: the task, on the C engine.
+      size: of a picture (pixels).
+      colour: or else depth, as grey that is brighter where things are nearer, black from 1 m on.
+    """
+
+    def seen(world: World, poses: Poses) -> np.ndarray:
+        model = physics.with_fields(env.model, world.fields)
+
+        def see(qpos: jax.Array, mocap_pos: jax.Array, mocap_quat: jax.Array) -> jax.Array:
+            data = physics.init(model, qpos, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
+            image = appearance.see_plainly(env, world.replace(data=data), size)
+            near = 1 - jnp.minimum(image.depth, 1.0)[..., None]
+            return image.rgb if colour else jnp.repeat(near, 3, axis=-1)
+
+        pictures = jax.jit(jax.vmap(see))(*poses)
+        return np.asarray(pictures).reshape(len(pictures), -1, size, 3)
+
+    return seen
 
 
 def write(path: Path, panels: Sequence[Sequence[np.ndarray]], task: Task) -> None:
     """Writes the clips of each panel one after another, the panels side by side; without ffmpeg it warns."""
-    rows = [video.side_by_side(row) for row in zip(*panels, strict=True)]
+    frames = (frame for row in zip(*panels, strict=True) for frame in video.side_by_side(row))
     try:
-        video.write(path, np.concatenate(rows), fps=1 / task.control_dt)
+        video.write(path, frames, fps=1 / (_stride(task) * task.control_dt))
     except (OSError, RuntimeError, ImportError) as error:
         print(f"warning: no video ({type(error).__name__}: {error})", file=sys.stderr)

@@ -114,13 +114,16 @@ def with_preset(settings: T, preset: Mapping[str, Any]) -> T:
     """The settings dataclass with the fields of a (nested) `preset` replaced.
 
     Raises:
-      UserError: the preset names a field that does not exist.
+      UserError: the preset names a field that does not exist, or holds something of another type.
     """
-    values = {
-        name: with_preset(getattr(settings, name, None), value) if isinstance(value, Mapping) else value
-        for name, value in preset.items()
-    }
-    try:
-        return dataclasses.replace(settings, **values)  # type: ignore[type-var]
-    except TypeError as error:
-        raise UserError(f"the task's preset: {error}") from error
+    if not isinstance(preset, Mapping):
+        raise UserError(f"the task's preset is {preset!r}, expected settings by name, such as {{'steer': {{...}}}}")
+    values = {}
+    for name, value in preset.items():
+        old = getattr(settings, str(name), None)
+        if old is None and name not in {field.name for field in dataclasses.fields(settings)}:  # type: ignore[arg-type]
+            raise UserError(f"the task's preset: there is no setting '{name}' among those of {type(settings).__name__}")
+        values[name] = with_preset(old, value) if dataclasses.is_dataclass(old) else value
+        if old is not None and not isinstance(values[name], (int, float) if isinstance(old, float) else type(old)):
+            raise UserError(f"the task's preset: '{name}' is {value!r}, expected {type(old).__name__}")
+    return dataclasses.replace(settings, **values)  # type: ignore[type-var]

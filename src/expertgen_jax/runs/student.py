@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from expertgen_jax import bounds
 from expertgen_jax.errors import UserError
@@ -19,11 +17,9 @@ from expertgen_jax.runs.directory import RunDirectory, open_directory, read_sett
 from expertgen_jax.runs.expert import ExpertRun, Figures, evaluated_once
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.settings import StudentSettings, from_json, to_json
-from expertgen_jax.sim import physics
 from expertgen_jax.sim.evaluation import SELECTION_SEED
-from expertgen_jax.sim.rollout import Agent, Env, Frame, World
+from expertgen_jax.sim.rollout import Agent, Env
 from expertgen_jax.task import Level
-from expertgen_jax.vision import appearance
 from expertgen_jax.vision.appearance import VISUAL_RANDOMIZATIONS
 
 _DISTILLATION = 0xDA66E2  # sets its random numbers apart from those of a run with the same seed
@@ -83,30 +79,17 @@ class StudentRun:
         env, key = self.run.on("native"), jax.random.key(SELECTION_SEED)
         panels = [
             recording.clips(env, self.teacher, key, episodes),
-            recording.clips(env, self.agent("off", env), key, episodes, seen=self.pictures),
+            recording.clips(env, self.agent("off", env), key, episodes, seen=self.seen(env)),
         ]
         recording.write(path, panels, env.task)
         self.run.progress("video", 1.0, f"{episodes} episodes of expert and student")
 
-    def pictures(self, world: World, frames: Frame, count: int) -> np.ndarray:
-        """What the student's cameras see in the first control steps of an episode, below each other, as grey or RGB:
-        `[count, views * size, size, 3]` in [0, 1]."""
-        config, off = self.settings.student, VISUAL_RANDOMIZATIONS["off"]
+    def seen(self, env: Env) -> recording.Seen | None:
+        """What the student's cameras see in `env`, for a video; None for a student that has none."""
+        config = self.settings.student
         if config.modality in ("blank", "state"):
-            return np.zeros((count, 0, 0, 3))
-        env = self.run.on("native")
-        look = appearance.draw(off, env.task, env.model.mj, jax.random.key(0))
-        model = physics.with_fields(env.model, world.fields)
-
-        def see(qpos: jax.Array, mocap_pos: jax.Array, mocap_quat: jax.Array) -> jax.Array:
-            data = physics.init(model, qpos, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
-            now = world.replace(data=data)
-            image = appearance.see(off, env.task, env.model.mj, now, look, config.image_size, jax.random.key(0))
-            near = 1 - jnp.minimum(image.depth / student.FARTHEST, 1.0)[..., None]
-            return image.rgb if config.modality == "rgb" else jnp.repeat(near, 3, axis=-1)
-
-        pictures = jax.jit(jax.vmap(see))(frames.qpos[:count], frames.mocap_pos[:count], frames.mocap_quat[:count])
-        return np.asarray(pictures).reshape(count, -1, config.image_size, 3)
+            return None
+        return recording.through_cameras(env, config.image_size, colour=config.modality == "rgb")
 
     def finish(self) -> tuple[Figures, Figures]:
         """Writes `summary.json`; returns the evaluations without and with visual randomisation."""

@@ -8,14 +8,17 @@ by the engine at every substep. So the whole controller state is `data.ctrl`, an
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jaxtyping import Array, ArrayLike, Float
 
 
 def move_target(
-    data: Any, action: jax.Array, step_sizes: ArrayLike, leads: ArrayLike, joints: slice = slice(0, 6)
-) -> jax.Array:
+    data: Any,
+    action: Float[Array, "n"],
+    step_sizes: Float[ArrayLike, "n"],
+    leads: Float[ArrayLike, "n"],
+    joints: slice = slice(0, 6),
+) -> Float[Array, "nu"]:
     """Moves the impedance target by a scaled action and keeps it close to the hand.
 
     The target integrates the actions (so that pushing builds up force) and never runs further than `leads` ahead of
@@ -36,6 +39,8 @@ def move_target(
     return data.ctrl.at[joints].set(jnp.clip(target, pose - jnp.asarray(leads), pose + leads))
 
 
-def action_towards(data: Any, goal: jax.Array, step_sizes: ArrayLike, joints: slice = slice(0, 6)) -> jax.Array:
+def action_towards(
+    data: Any, goal: Float[Array, "n"], step_sizes: Float[ArrayLike, "n"], joints: slice = slice(0, 6)
+) -> Float[Array, "n"]:
     """The action `[n]` in [-1, 1] that moves the target of `move_target` towards `goal: [n]` (m, rad)."""
     return jnp.clip((goal - data.ctrl[joints]) / step_sizes, -1.0, 1.0)

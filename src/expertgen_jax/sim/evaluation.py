@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Bool
 
 from expertgen_jax.sim import rollout
 from expertgen_jax.sim.rollout import Agent, Env, World
@@ -76,7 +77,7 @@ def summarize(env: Env, worlds: World) -> dict[str, Any]:
     }
 
 
-def _rates(success: np.ndarray, lenient: np.ndarray | None) -> dict[str, Any]:
+def _rates(success: Bool[np.ndarray, "n"], lenient: Bool[np.ndarray, "n"] | None) -> dict[str, Any]:
     return {
         "success": float(success.mean()),
         "ci95": wilson(int(success.sum()), len(success)),

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import math
 import threading
+from collections.abc import Mapping
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from flax import struct
+from jaxtyping import Array, ArrayLike, Float, Float32
 from mujoco import batch as mujoco_batch
 
 STATE = ("time", "qpos", "qvel", "act", "qacc_warmstart", "ctrl", "mocap_pos", "mocap_quat")
@@ -28,20 +30,20 @@ DERIVED = ("xpos", "xquat", "xmat", "site_xpos", "site_xmat", "sensordata")
 class Data(struct.PyTreeNode):
     """State of one world: the portable fields of `mjx.Data`, with its names and shapes."""
 
-    time: jax.Array
-    qpos: jax.Array
-    qvel: jax.Array
-    act: jax.Array
-    qacc_warmstart: jax.Array
-    ctrl: jax.Array
-    mocap_pos: jax.Array
-    mocap_quat: jax.Array
-    xpos: jax.Array
-    xquat: jax.Array
-    xmat: jax.Array
-    site_xpos: jax.Array
-    site_xmat: jax.Array
-    sensordata: jax.Array
+    time: Float[Array, "*batch"]
+    qpos: Float[Array, "*batch nq"]
+    qvel: Float[Array, "*batch nv"]
+    act: Float[Array, "*batch na"]
+    qacc_warmstart: Float[Array, "*batch nv"]
+    ctrl: Float[Array, "*batch nu"]
+    mocap_pos: Float[Array, "*batch nmocap 3"]
+    mocap_quat: Float[Array, "*batch nmocap 4"]
+    xpos: Float[Array, "*batch nbody 3"]
+    xquat: Float[Array, "*batch nbody 4"]
+    xmat: Float[Array, "*batch nbody 3 3"]
+    site_xpos: Float[Array, "*batch nsite 3"]
+    site_xmat: Float[Array, "*batch nsite 3 3"]
+    sensordata: Float[Array, "*batch nsensordata"]
 
 
 @functools.lru_cache(maxsize=64)
@@ -52,7 +54,7 @@ def shapes(mj: mujoco.MjModel) -> dict[str, tuple[int, ...]]:
     return shapes | {name: (len(getattr(data, name)), 3, 3) for name in ("xmat", "site_xmat")}
 
 
-def call(mj: mujoco.MjModel, fields: dict[str, jax.Array], data: Any, nstep: int) -> Data:
+def call(mj: mujoco.MjModel, fields: Mapping[str, Float[ArrayLike, "..."]], data: Any, nstep: int) -> Data:
     """Advances a world by `nstep` substeps; with 0 it computes what derives from the state.
 
     Args:
@@ -105,7 +107,9 @@ class _Worlds:
         self.stage = (mujoco.mjtStage.mjSTAGE_ACC if mj.nsensor else mujoco.mjtStage.mjSTAGE_POS).value
         self.lock = threading.Lock()
 
-    def advance(self, operands: list[np.ndarray], results: list[np.ndarray], nstep: int) -> None:
+    def advance(
+        self, operands: list[Float32[np.ndarray, "..."]], results: list[Float32[np.ndarray, "..."]], nstep: int
+    ) -> None:
         with self.lock:
             for view, operand in zip(self.inputs, operands, strict=True):
                 view[...] = operand.reshape(view.shape)
@@ -161,7 +165,7 @@ class _Buffer(ctypes.Structure):
         *(("rank", c_int64), ("dims", POINTER(c_int64))),
     )
 
-    def array(self) -> np.ndarray:
+    def array(self) -> Float32[np.ndarray, "..."]:
         """XLA's memory as float32."""
         shape = self.dims[: self.rank]
         size = math.prod(shape)
@@ -176,7 +180,7 @@ class _Buffers(ctypes.Structure):
         ("buffers", POINTER(POINTER(_Buffer))),
     )
 
-    def arrays(self) -> list[np.ndarray]:
+    def arrays(self) -> list[Float32[np.ndarray, "..."]]:
         return [self.buffers[i].contents.array() for i in range(self.size)]
 
 

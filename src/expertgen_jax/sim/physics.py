@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from flax import struct
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32
 from mujoco import batch as mujoco_batch
 
 from expertgen_jax.errors import UserError
@@ -56,7 +57,7 @@ class Model(struct.PyTreeNode):
       max_worlds: `warp` only: contact memory is allocated for this many worlds.
     """
 
-    fields: dict[str, jax.Array]
+    fields: dict[str, Float[Array, "..."]]
     device: mjx.Model | None
     mj: mujoco.MjModel = struct.field(pytree_node=False)
     backend: Backend = struct.field(pytree_node=False)
@@ -111,7 +112,7 @@ def load(mj: mujoco.MjModel, backend: str = "auto", max_worlds: int = 4096) -> M
     return Model(fields={}, device=device, mj=mj, backend=backend, max_worlds=max_worlds)
 
 
-def variants(models: Sequence[mujoco.MjModel]) -> dict[str, np.ndarray]:
+def variants(models: Sequence[mujoco.MjModel]) -> dict[str, Float32[np.ndarray, "models ..."]]:
     """The fields in which compiled models of one structure differ, `{name: [models, ...]}`.
 
     A row of them turns any of the models into another; see `Model.fields`.
@@ -130,18 +131,18 @@ def variants(models: Sequence[mujoco.MjModel]) -> dict[str, np.ndarray]:
     return fields
 
 
-def with_fields(model: Model, fields: Mapping[str, jax.Array]) -> Model:
+def with_fields(model: Model, fields: Mapping[str, Float[ArrayLike, "..."]]) -> Model:
     """The model with `fields` replaced; see `Model.fields`."""
     return model.replace(fields={**model.fields, **fields})
 
 
 def init(
     model: Model,
-    qpos: jax.Array,
-    qvel: jax.Array | None = None,
-    ctrl: jax.Array | None = None,
-    mocap_pos: jax.Array | None = None,
-    mocap_quat: jax.Array | None = None,
+    qpos: Float[ArrayLike, "nq"],
+    qvel: Float[ArrayLike, "nv"] | None = None,
+    ctrl: Float[ArrayLike, "nu"] | None = None,
+    mocap_pos: Float[ArrayLike, "nmocap 3"] | None = None,
+    mocap_quat: Float[ArrayLike, "nmocap 4"] | None = None,
 ) -> Any:
     """A world at rest in the given state, derived fields computed.
 
@@ -177,7 +178,7 @@ def init(
         return forward(_mjx_model(model, data), data)
 
 
-def step(model: Model, data: Any, ctrl: jax.Array, nstep: int) -> Any:
+def step(model: Model, data: Any, ctrl: Float[ArrayLike, "nu"], nstep: int) -> Any:
     """Advances one world by `nstep` substeps under constant controls `ctrl: [nu]`."""
     data = data.replace(ctrl=_float(ctrl))
     if model.backend == "native":
@@ -187,20 +188,20 @@ def step(model: Model, data: Any, ctrl: jax.Array, nstep: int) -> Any:
         return jax.lax.fori_loop(0, nstep, lambda _, d: mjx.step(device, d), data)
 
 
-def where(condition: jax.Array, new: Any, old: Any) -> Any:
+def where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
     """`new` where `condition` (scalar bool), else `old`: a masked reset that works on every back end."""
     if isinstance(old, mjx.Data):
         return old.where(condition, new)
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
-def diverged(data: Any) -> jax.Array:
+def diverged(data: Any) -> Bool[Array, ""]:
     """Scalar bool: state or controls are not finite, or a joint is faster than `MAX_SPEED`."""
     finite = jnp.isfinite(data.qpos).all() & jnp.isfinite(data.qvel).all() & jnp.isfinite(data.ctrl).all()
     return ~(finite & (jnp.abs(data.qvel) < MAX_SPEED).all())
 
 
-def _float(x: Any) -> jax.Array:
+def _float(x: Any) -> Float32[Array, "..."]:
     return jnp.asarray(x, jnp.float32)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PRNGKeyArray
 
 from expertgen_jax.sim import physics
 from expertgen_jax.task import Script, Task
@@ -56,8 +57,8 @@ class Policy(NamedTuple):
     """
 
     chunk: int
-    init: Callable[[jax.Array], Any]
-    act: Callable[[Any, Any, "World", jax.Array], tuple[Any, jax.Array]]
+    init: Callable[[Key[Array, ""]], Any]
+    act: Callable[[Any, Any, "World", PRNGKeyArray], tuple[Any, Float[Array, "chunk action_size"]]]
 
 
 class Agent(struct.PyTreeNode):
@@ -73,16 +74,18 @@ class Agent(struct.PyTreeNode):
     policy: Policy = struct.field(pytree_node=False)
     params: Any = ()
 
-    def init(self, key: jax.Array) -> Any:
+    def init(self, key: Key[Array, ""]) -> Any:
         """Its memory at an episode's start."""
         return self.policy.init(key)
 
-    def act(self, memory: Any, world: "World", key: jax.Array) -> tuple[Any, jax.Array]:
+    def act(self, memory: Any, world: "World", key: PRNGKeyArray) -> tuple[Any, Float[Array, "chunk action_size"]]:
         """What it does in a world: `(memory, actions [chunk, action_size])`; unbatched."""
         return self.policy.act(self.params, memory, world, key)
 
 
-def policy_from_obs(chunk: int, act: Callable[[Any, jax.Array, jax.Array], jax.Array]) -> Policy:
+def policy_from_obs(
+    chunk: int, act: Callable[[Any, Float[Array, "obs_size"], PRNGKeyArray], Float[Array, "chunk action_size"]]
+) -> Policy:
     """The policy of a memoryless function `(params, obs, key) -> actions [chunk, action_size]`."""
     return Policy(chunk, lambda key: (), lambda params, memory, world, key: ((), act(params, world.obs, key)))
 
@@ -90,7 +93,9 @@ def policy_from_obs(chunk: int, act: Callable[[Any, jax.Array, jax.Array], jax.A
 def policy_from_script(script: Script) -> Policy:
     """The policy of a script; it has no parameters and decides at every control step."""
 
-    def act(params: Any, memory: Any, world: "World", key: jax.Array) -> tuple[Any, jax.Array]:
+    def act(
+        params: Any, memory: Any, world: World, key: Key[Array, ""]
+    ) -> tuple[Any, Float[Array, "chunk=1 action_size"]]:
         memory, action = script.act(memory, world.data, world.context, key)
         return memory, action[None]
 
@@ -118,18 +123,18 @@ class World(struct.PyTreeNode):
 
     data: Any
     context: Any
-    fields: dict[str, jax.Array]
-    variant: jax.Array
-    obs: jax.Array
-    privileged: jax.Array
-    delays: jax.Array
-    unseen: jax.Array
-    unsent: jax.Array
-    steps: jax.Array
-    held: jax.Array
-    success: jax.Array
-    lenient: jax.Array
-    diverged: jax.Array
+    fields: dict[str, Float[Array, "..."]]
+    variant: Int[Array, "*batch"]
+    obs: Float[Array, "*batch obs_size"]
+    privileged: Float[Array, "*batch privileged_size"]
+    delays: Int[Array, "*batch 2"]
+    unseen: Float[Array, "*batch max_delay obs_size"]
+    unsent: Float[Array, "*batch max_delay action_size"]
+    steps: Int[Array, "*batch"]
+    held: Int[Array, "*batch"]
+    success: Bool[Array, "*batch"]
+    lenient: Bool[Array, "*batch"]
+    diverged: Bool[Array, "*batch"]
 
 
 class Frame(NamedTuple):
@@ -138,20 +143,20 @@ class Frame(NamedTuple):
     `active` is False after the episode's end; such frames repeat the final state.
     """
 
-    obs: jax.Array
-    action: jax.Array
-    qpos: jax.Array
-    mocap_pos: jax.Array
-    mocap_quat: jax.Array
-    active: jax.Array
+    obs: Float[Array, "*batch obs_size"]
+    action: Float[Array, "*batch action_size"]
+    qpos: Float[Array, "*batch nq"]
+    mocap_pos: Float[Array, "*batch nmocap 3"]
+    mocap_quat: Float[Array, "*batch nmocap 4"]
+    active: Bool[Array, "*batch"]
 
 
-def done(env: Env, world: World) -> jax.Array:
+def done(env: Env, world: World) -> Bool[Array, "*batch"]:
     """The episode is over: success, divergence or time-out."""
     return world.success | world.diverged | (world.steps >= env.task.horizon)
 
 
-def reset(env: Env, key: jax.Array) -> World:
+def reset(env: Env, key: Key[Array, ""]) -> World:
     """A fresh episode."""
     task = env.task
     start = task.start(key, env.parameters)
@@ -172,7 +177,12 @@ def restart(env: Env, world: World) -> World:
 
 
 def _begin(
-    task: Task, data: Any, context: Any, fields: dict[str, jax.Array], variant: jax.Array, delays: jax.Array
+    task: Task,
+    data: Any,
+    context: Any,
+    fields: dict[str, Float[Array, "..."]],
+    variant: Int[Array, ""],
+    delays: Int[Array, "2"],
 ) -> World:
     no = jnp.bool_(False)
     obs = task.observed(data, context)
@@ -194,12 +204,12 @@ def _begin(
     )
 
 
-def advance(env: Env, world: World, actions: jax.Array) -> tuple[World, Frame]:
+def advance(env: Env, world: World, actions: Float[ArrayLike, "chunk action_size"]) -> tuple[World, Frame]:
     """Executes one chunk `actions: [chunk, action_size]`; returns the world after it and its frames `[chunk, ...]`."""
     task = env.task
     model = physics.with_fields(env.model, world.fields)
 
-    def control_step(world: World, action: jax.Array) -> tuple[World, Frame]:
+    def control_step(world: World, action: Float[Array, "action_size"]) -> tuple[World, Frame]:
         over = done(env, world)
         data, context = world.data, world.context
         frame = Frame(world.obs, action, data.qpos, data.mocap_pos, data.mocap_quat, ~over)
@@ -222,40 +232,28 @@ def advance(env: Env, world: World, actions: jax.Array) -> tuple[World, Frame]:
             diverged=world.diverged | (~over & bad),
         ), frame
 
-    world, frames = jax.lax.scan(control_step, world, actions)
+    world, frames = jax.lax.scan(control_step, world, jnp.asarray(actions))
     return world.replace(privileged=task.known(world.data, world.context)), frames
 
 
-def _delay(newest: jax.Array, line: jax.Array, delay: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _delay(
+    newest: Float[Array, "n"], line: Float[Array, "max_delay n"], delay: Int[Array, ""]
+) -> tuple[Float[Array, "n"], Float[Array, "max_delay n"]]:
     """What arrives when `newest: [n]` joins a `line: [max_delay, n]`, newest first; and the line after that."""
     line = jnp.concatenate([newest[None], line])
     return line[delay], line[:-1]
 
 
-def reset_done(env: Env, worlds: World, key: jax.Array) -> World:
+def reset_done(env: Env, worlds: World, key: Key[Array, ""]) -> World:
     """Starts a fresh random episode in each of `worlds: [n]` whose episode is over."""
     over = done(env, worlds)
     fresh = jax.vmap(lambda k: reset(env, k))(jax.random.split(key, over.shape[0]))
 
-    def pick(over: jax.Array, new: World, old: World) -> World:
+    def pick(over: Bool[Array, ""], new: World, old: World) -> World:
         merged = physics.where(over, new.replace(data=None), old.replace(data=None))
         return merged.replace(data=physics.where(over, new.data, old.data))
 
     return jax.vmap(pick)(over, fresh, worlds)
-
-
-def zero_agent(task: Task) -> Agent:
-    """Does nothing: the action is always zero."""
-    return Agent("zero", policy_from_obs(1, lambda params, obs, key: jnp.zeros((1, task.action_size))))
-
-
-def random_agent(task: Task) -> Agent:
-    """Draws each number of its action uniformly from [-1, 1]."""
-
-    def act(params: Any, obs: jax.Array, key: jax.Array) -> jax.Array:
-        return jax.random.uniform(key, (1, task.action_size), minval=-1.0)
-
-    return Agent("random", policy_from_obs(1, act))
 
 
 def scripted_agent(task: Task) -> Agent:
@@ -263,14 +261,28 @@ def scripted_agent(task: Task) -> Agent:
     return Agent("script", policy_from_script(task.script))
 
 
-def start(env: Env, policy: Policy, key: jax.Array) -> tuple[World, Any]:
+def untrained_agents(task: Task) -> dict[str, Agent]:
+    """Agents that every task has, by name: `script`; `zero`, which does nothing; `random`, whose actions are uniform in
+    [-1, 1]; and `strong_script` where the task has one."""
+    shape = (1, task.action_size)
+    agents = [
+        scripted_agent(task),
+        Agent("zero", policy_from_obs(1, lambda params, obs, key: jnp.zeros(shape))),
+        Agent("random", policy_from_obs(1, lambda params, obs, key: jax.random.uniform(key, shape, minval=-1.0))),
+    ]
+    if task.strong_script is not None:
+        agents.append(Agent("strong_script", policy_from_script(task.strong_script)))
+    return {agent.name: agent for agent in agents}
+
+
+def start(env: Env, policy: Policy, key: Key[Array, ""]) -> tuple[World, Any]:
     """The episode of that key: its world and the policy's memory."""
     reset_key, memory_key, _ = jax.random.split(key, 3)
     return reset(env, reset_key), policy.init(memory_key)
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def play(env: Env, agent: Agent, key: jax.Array, count: int, first: jax.Array | int = 0) -> World:
+def play(env: Env, agent: Agent, key: Key[Array, ""], count: int, first: Int[Array, ""] | int = 0) -> World:
     """Plays `count` episodes side by side to their ends, those numbered from `first` on.
 
     Episode i depends on `key`, i and the agent only, not on `count` and `first`.
@@ -278,7 +290,7 @@ def play(env: Env, agent: Agent, key: jax.Array, count: int, first: jax.Array | 
     Returns:
       The final worlds, `[count]`.
     """
-    keys = _episode_keys(key, first + jnp.arange(count))
+    keys = episode_keys(key, first + jnp.arange(count))
     worlds, memories = jax.vmap(lambda k: start(env, agent.policy, k))(keys)
 
     def decide(carry: tuple[World, Any]) -> tuple[World, Any]:
@@ -289,18 +301,20 @@ def play(env: Env, agent: Agent, key: jax.Array, count: int, first: jax.Array | 
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def record(env: Env, agent: Agent, key: jax.Array, count: int) -> tuple[World, Frame]:
+def record(
+    env: Env, agent: Agent, key: Key[Array, ""], count: int, first: Int[Array, ""] | int = 0
+) -> tuple[World, Frame]:
     """Like `play`, and keeps every control step.
 
     Returns:
       The final worlds `[count]`, and frames `[count, time, ...]` with `time >= horizon`, a multiple of the chunk.
     """
-    keys = _episode_keys(key, jnp.arange(count))
+    keys = episode_keys(key, first + jnp.arange(count))
     return record_from(env, agent, *jax.vmap(lambda k: start(env, agent.policy, k))(keys), keys)
 
 
 @jax.jit
-def record_from(env: Env, agent: Agent, worlds: World, memories: Any, keys: jax.Array) -> tuple[World, Frame]:
+def record_from(env: Env, agent: Agent, worlds: World, memories: Any, keys: Key[Array, "count"]) -> tuple[World, Frame]:
     """Like `record`, from given worlds, memories of the agent's policy and keys, `[count]` each."""
 
     def decide(carry: tuple[World, Any], _: None) -> tuple[tuple[World, Any], Frame]:
@@ -314,12 +328,17 @@ def record_from(env: Env, agent: Agent, worlds: World, memories: Any, keys: jax.
     )
 
 
-def _episode_keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
+def episode_keys(key: Key[Array, ""], numbers: Int[Array, "n"]) -> Key[Array, "n"]:
+    """The keys of the episodes that `play` and `record` number so."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
 
 
-def _decide(env: Env, agent: Agent, world: World, memory: Any, key: jax.Array) -> tuple[World, Any, Frame]:
-    decision_key = jax.random.fold_in(jax.random.split(key, 3)[2], world.steps)
-    memory, actions = agent.act(memory, world, decision_key)
+def act(agent: Agent, memory: Any, world: World, key: Key[Array, ""]) -> tuple[Any, Float[Array, "chunk action_size"]]:
+    """The decision that is due in the episode of `key`: the agent's memory and its actions `[chunk, action_size]`."""
+    return agent.act(memory, world, jax.random.fold_in(jax.random.split(key, 3)[2], world.steps))
+
+
+def _decide(env: Env, agent: Agent, world: World, memory: Any, key: Key[Array, ""]) -> tuple[World, Any, Frame]:
+    memory, actions = act(agent, memory, world, key)
     world, frames = advance(env, world, actions)
     return world, memory, frames

@@ -1,5 +1,7 @@
 """The contract check: runs each function of a task once and says in words what is wrong."""
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,8 +12,11 @@ import numpy as np
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.sim import physics, rollout
-from expertgen_jax.task import Script, Senses, Start, Task
+from expertgen_jax.task import Script, Senses, Start, Task, View
 from expertgen_jax.vision import camera
+
+_SYMBOL = r"(?:[mkuc]?(?:m|g|s|N|Pa|J|W|V|A)|rad|deg|Hz|K|px)(?:\^?\d)?"
+_UNIT = re.compile(rf"1|%|(?:1|{_SYMBOL})(?:[ /]{_SYMBOL})*")
 
 
 def check_task(task: Task) -> None:
@@ -28,6 +33,7 @@ def check_task(task: Task) -> None:
     start = _call(task, "reset", task.reset, key, *parameters)
     if not isinstance(start, Start):
         raise _wrong(task, "reset", f"returned {type(start).__name__}, expected a Start")
+    _check_pure(task, "reset", start, task.reset(key, *parameters))
     for name, shape in (
         ("qpos", (mj.nq,)),
         ("ctrl", (mj.nu,)),
@@ -97,6 +103,9 @@ def _check_senses(task: Task, senses: Senses, mj: mujoco.MjModel, data: Any) -> 
         raise _wrong(task, "senses", f"is a {type(senses).__name__}, expected a Senses(proprioception, sense, ...)")
     found = _call(task, "senses.sense", senses.sense, data)
     _check_entries(task, "senses.sense", found, "senses.proprioception", senses.proprioception)
+    for name, view in senses.cameras.items():
+        if not isinstance(view, View):
+            raise _wrong(task, f"senses.cameras['{name}']", f"is a {type(view).__name__}, expected a View(eye, target)")
     frames = {f"senses.cameras['{name}']": view.body for name, view in senses.cameras.items()}
     frames |= {} if senses.workspace is None else {"senses.workspace": senses.workspace.body}
     for name, body in frames.items():
@@ -107,7 +116,10 @@ def _check_senses(task: Task, senses: Senses, mj: mujoco.MjModel, data: Any) -> 
 
 def _check_entries(task: Task, function: str, found: Any, listed: str, names: Mapping[str, str]) -> None:
     """What `function` returned has the entries `names`, which the task's field `listed` holds, and no others."""
-    for name in names:
+    for name, unit in names.items():
+        for part in str(unit).split(", "):
+            if not _UNIT.fullmatch(part):
+                raise _wrong(task, listed, f"gives '{name}' the unit '{unit}', expected one such as m, rad/s, N m or 1")
         if not hasattr(found, "keys") or name not in found:
             raise _wrong(task, function, f"returned no entry '{name}', which `{listed}` lists")
         _expect(task, f"{function}()['{name}']", found[name], np.shape(found[name]))
@@ -125,7 +137,9 @@ def _compile(task: Task) -> mujoco.MjModel:
         value = getattr(task, name)
         if not isinstance(value, int) or value < least:
             raise _wrong(task, name, f"is {value!r}, expected an integer of at least {least}")
-    if not isinstance(task.control_dt, int | float):
+    if task.hold > task.horizon:
+        raise _wrong(task, "hold", f"is {task.hold}, longer than the horizon of {task.horizon}: nothing can succeed")
+    if not isinstance(task.control_dt, int | float) or not math.isfinite(task.control_dt):
         raise _wrong(task, "control_dt", f"is {task.control_dt!r}, expected seconds")
     ratio = task.control_dt / mj.opt.timestep
     if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-6:
@@ -141,6 +155,7 @@ def _check_script(task: Task, name: str, script: Script, data: Any, context: Any
     if not isinstance(script, Script):
         raise _wrong(task, name, f"is a {type(script).__name__}, expected a Script(init, act)")
     memory = _call(task, f"{name}.init", script.init, key)
+    _check_pure(task, f"{name}.init", memory, script.init(key))
     result = _call(task, f"{name}.act", script.act, memory, data, context, key)
     if not isinstance(result, tuple) or len(result) != 2:
         raise _wrong(task, f"{name}.act", "must return (memory, action)")
@@ -148,6 +163,18 @@ def _check_script(task: Task, name: str, script: Script, data: Any, context: Any
     before, after = (jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), m) for m in (memory, result[0]))
     if before != after:
         raise _wrong(task, f"{name}.act", f"changed the memory from {before} to {after}: keep structure and dtypes")
+
+
+def _check_pure(task: Task, name: str, one: Any, other: Any) -> None:
+    """Two calls with one key give the same."""
+    same = jax.tree.map(lambda x, y: np.array_equal(_plain(x), _plain(y), equal_nan=True), one, other)
+    if not all(jax.tree.leaves(same)):
+        raise _wrong(task, name, "gives another result for the same key: draw from the key only, and keep no state")
+
+
+def _plain(x: Any) -> np.ndarray:
+    """Numbers, also of random keys."""
+    return np.asarray(jax.random.key_data(x) if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key) else x, float)
 
 
 def _check_traceable(env: rollout.Env, key: jax.Array) -> None:

@@ -4,11 +4,14 @@ import dataclasses
 import difflib
 import functools
 import importlib.util
+import inspect
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.task import Level, Task
@@ -16,17 +19,40 @@ from expertgen_jax.tasks.assembly import gears, pegs, shapes
 from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.tabletop import drawers, lifting, placing, pushing
 
-TASKS: dict[str, Callable[..., Task]] = {
-    **{name: functools.partial(pegs.peg, name) for name in pegs.PEGS},
-    **{name: functools.partial(shapes.shape, name) for name in shapes.SHAPES},
-    "gear_on_shaft": gears.gear_on_shaft,
-    "assembly": shapes.assembly,
-    **{name: functools.partial(lifting.lift, name) for name in lifting.THINGS},
-    "open_drawer": drawers.open_drawer,
-    "push_pear": pushing.push_pear,
-    "stack_banana": placing.stack_banana,
-    "put_in_drawer": drawers.put_in_drawer,
-    "strawberry_in_bowl": placing.strawberry_in_bowl,
+
+class Entry(NamedTuple):
+    """A task of the package.
+
+    Attributes:
+      make: builds it; takes a level of randomisation if the task has any.
+      given: what it is in a line, where the docstring of `make` is of several tasks.
+    """
+
+    make: Callable[..., Task]
+    given: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a line."""
+        return self.given or self.description.splitlines()[0]
+
+    @property
+    def description(self) -> str:
+        """The docstring: a line, then the headings *Task*, *Randomisation* and *Success*."""
+        return inspect.getdoc(getattr(self.make, "func", self.make)) or ""
+
+
+TASKS: dict[str, Entry] = {
+    **{name: Entry(functools.partial(pegs.peg, name), square.summary) for name, square in pegs.PEGS.items()},
+    **{name: Entry(functools.partial(shapes.shape, name), text) for name, text in shapes.SUMMARIES.items()},
+    "gear_on_shaft": Entry(gears.gear_on_shaft),
+    "assembly": Entry(shapes.assembly),
+    **{name: Entry(functools.partial(lifting.lift, name), text) for name, text in lifting.SUMMARIES.items()},
+    "open_drawer": Entry(drawers.open_drawer),
+    "push_pear": Entry(pushing.push_pear),
+    "stack_banana": Entry(placing.stack_banana),
+    "put_in_drawer": Entry(drawers.put_in_drawer),
+    "strawberry_in_bowl": Entry(placing.strawberry_in_bowl),
 }
 FAMILIES: dict[str, tuple[str, ...]] = {
     "tabletop": (*lifting.THINGS, "open_drawer", "push_pear", "stack_banana", "put_in_drawer", "strawberry_in_bowl")
@@ -47,30 +73,35 @@ def load_task(name: str, randomization: Level = "off") -> Task:
             raise UserError(f"--randomization {randomization}: a task file draws model fields in its own `reset`")
         path = Path(name)
         return _load_file(path, path.stat().st_mtime_ns if path.exists() else 0)
+    if name in FAMILIES:
+        raise UserError(f"--task {name} names several tasks: choose one of {', '.join(FAMILIES[name])}")
     if name not in TASKS:
-        if name in FAMILIES:
-            raise UserError(f"--task {name} names several tasks: choose one of {', '.join(FAMILIES[name])}")
         near = difflib.get_close_matches(name, [*TASKS, *FAMILIES], n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
     if name not in FAMILIES["tabletop"]:
-        return TASKS[name](randomization)
+        return TASKS[name].make(randomization)
     if randomization != "off":
         raise UserError(f"--randomization {randomization}: tasks on the table have none, leave it off")
-    return TASKS[name]()
+    return TASKS[name].make()
 
 
 @functools.lru_cache(maxsize=8)
 def _load_file(path: Path, changed: int) -> Task:
     """Loads and checks a file once, until it is `changed` again (ns): checking takes seconds."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"task_file_{path.stem}"  # not the file's own name, which may be that of a package
+    spec = importlib.util.spec_from_file_location(name, path)
     if not path.exists() or spec is None or spec.loader is None:
         raise UserError(f"--task {path}: no such file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses in the file look their module up
+    sys.modules[name] = module  # dataclasses in the file look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename).resolve() == path.resolve()
+        ]
         line = lines[-1] if lines else getattr(error, "lineno", "?")
         raise UserError(f"--task {path}: line {line} raises {type(error).__name__}: {error}") from error
     given: dict[str, Any] = {"name": path.stem}
@@ -79,9 +110,21 @@ def _load_file(path: Path, changed: int) -> Task:
             given[field.name] = getattr(module, field.name)
         elif field.name not in given and field.default is dataclasses.MISSING:
             raise UserError(f"--task {path} lacks `{field.name}`: {_describe(field.name)}")
+    _warn_of_misspellings(path, module)
     task = Task(**given)
     check_task(task)
     return task
+
+
+def _warn_of_misspellings(path: Path, module: ModuleType) -> None:
+    """Names in a task file that nearly are those of optional fields, such as `horizn`."""
+    fields = [field.name for field in dataclasses.fields(Task)]
+    for name in vars(module):
+        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.75)
+        if near and name not in fields and not hasattr(module, near[0]):
+            warnings.warn(
+                f"{path} defines `{name}`, which is no field of a task; did you mean `{near[0]}`?", stacklevel=2
+            )
 
 
 def _describe(field: str) -> str:

@@ -144,6 +144,12 @@ def see(
     return jax.tree.map(lambda *views: jnp.stack(views), *pictures)
 
 
+def see_plainly(env: Any, world: Any, size: int) -> Image:
+    """What the cameras of a `rollout.Env` see of a world as it is, without randomisation; see `see`."""
+    off, mj, key = VISUAL_RANDOMIZATIONS["off"], env.model.mj, jax.random.key(0)
+    return see(off, env.task, mj, world, draw(off, env.task, mj, key), size, key)
+
+
 def _measured(ranges: VisualRandomization, depth: jax.Array, key: jax.Array) -> jax.Array:
     """Depth as a sensor gives it."""
     noise_key, share_key, hole_key = jax.random.split(key, 3)

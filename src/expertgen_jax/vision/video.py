@@ -7,11 +7,12 @@ camera; planes get a 2 cm checker pattern, so that motion and scale can be seen.
 import functools
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import imageio.v3 as imageio
+import imageio.v2 as imageio
 import mujoco
 import numpy as np
 from mujoco import batch as mujoco_batch
@@ -25,7 +26,6 @@ from expertgen_jax.vision.camera import geom_rgba
 FIELD_OF_VIEW = 45.0
 """Vertical, in degrees: MuJoCo's default."""
 
-_RAYS_PER_BLOCK = 160_000  # 60 MB; more is slower
 _VISIBLE = (1, 1, 1, 0, 0, 0)  # geom groups, as in MuJoCo's viewer: 3 and up hold collision shapes
 _AMBIENT, _HEADLIGHT, _KEY, _GLOSS = 0.36, 0.26, 0.48, 0.12
 _CHECKER, _CHECKER_DIM = 0.02, 0.93
@@ -60,7 +60,7 @@ def render(
       ValueError: a state array does not fit the model or the other arrays' T.
     """
     count = len(np.asarray(qpos))
-    worlds = mujoco_batch.Batch(mj, nsim=count)
+    worlds = mujoco_batch.Batch(mj, nsim=count, nthread=1)
     for name, values in (("qpos", qpos), ("mocap_pos", mocap_pos), ("mocap_quat", mocap_quat)):
         state = worlds.bind(name)
         if np.shape(values) != state.shape:
@@ -69,12 +69,9 @@ def render(
     for name, values in (fields or {}).items():
         worlds.expand(name)[...] = values
     eye, rays, to_key = _rays(spectator, width, height)
-    frames = np.empty((count, height * width, 3), np.uint8)
-    block = max(1, _RAYS_PER_BLOCK // (height * width))
-    for start in range(0, count, block):
-        ids = np.arange(start, min(start + block, count))
-        frames[ids] = _shade(worlds, ids, eye, rays, to_key)
-    return frames.reshape(count, height, width, 3)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        frames = list(pool.map(lambda i: _shade(worlds, i, eye, rays, to_key), range(count)))
+    return np.stack(frames).reshape(count, height, width, 3)
 
 
 def _rays(spectator: Spectator, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -93,28 +90,41 @@ def _rays(spectator: Spectator, width: int, height: int) -> tuple[np.ndarray, np
     return np.array(lookat) - distance * forward, _unit(rays), _unit(to_key)
 
 
-def _shade(
-    worlds: mujoco_batch.Batch, ids: np.ndarray, eye: np.ndarray, rays: np.ndarray, to_key: np.ndarray
-) -> np.ndarray:
-    """Colours `[len(ids), rays, 3] uint8` of the worlds `ids`."""
+def _shade(worlds: mujoco_batch.Batch, i: int, eye: np.ndarray, rays: np.ndarray, to_key: np.ndarray) -> np.ndarray:
+    """Colours `[rays, 3] uint8` of a world."""
     mj = worlds.model
-    distance, geom, normal = worlds.ray(eye, rays, geomgroup=_VISIBLE, ids=ids, normal=True)
-    point = eye + distance[..., None] * rays + _OFF_SURFACE * normal
-    blocked, _ = worlds.ray(point, to_key, geomgroup=_VISIBLE, ids=ids)
+    distance, geom, normal = (x[0] for x in worlds.ray(eye, rays, geomgroup=_VISIBLE, ids=[i], normal=True))
+    point = distance[:, None] * rays
+    point += eye
+    point += _OFF_SURFACE * normal
+    blocked = worlds.ray(point, to_key, geomgroup=_VISIBLE, ids=[i])[0][0]
+
+    # From here on only what was hit, in single precision.
+    hit = np.flatnonzero(geom >= 0)
+    geom, point, normal = geom[hit], point[hit].astype(np.float32), normal[hit].astype(np.float32)
+    lit = (blocked[hit] < 0) & ((facing_key := normal @ to_key.astype(np.float32)) > 0)
+    facing = np.abs(_dot(normal, rays.astype(np.float32)[hit]))
+    between = _unit(to_key - rays).astype(np.float32)[hit]
+    light = _AMBIENT + _HEADLIGHT * facing + _KEY * np.where(lit, facing_key, 0)
+    gloss = _GLOSS * np.where(lit, np.maximum(_dot(normal, between), 0) ** 40, 0)
 
     colour = geom_rgba(mj)[:, :3].astype(np.float32)[geom]
-    dark = np.floor(point / _CHECKER).sum(-1) % 2 == 1
-    colour[dark & (mj.geom_type[geom] == mujoco.mjtGeom.mjGEOM_PLANE.value)] *= _CHECKER_DIM
+    floor = np.flatnonzero(mj.geom_type[geom] == mujoco.mjtGeom.mjGEOM_PLANE.value)
+    dark = np.floor(point[floor] * (1 / _CHECKER)).sum(-1) % 2 == 1
+    colour[floor[dark]] *= _CHECKER_DIM
 
-    facing = np.abs(np.einsum("nrk,rk->nr", normal, rays))
-    key = np.where(blocked < 0, np.maximum(normal @ to_key, 0.0), 0.0)
-    gloss = np.where(key > 0, np.maximum(np.einsum("nrk,rk->nr", normal, _unit(to_key - rays)), 0.0) ** 40, 0.0)
-    light = (_AMBIENT + _HEADLIGHT * facing + _KEY * key).astype(np.float32)
-    colour = colour * light[..., None] + (_GLOSS * gloss).astype(np.float32)[..., None]
+    sky = _HORIZON + np.clip(rays[:, 2:] + 0.5, 0.0, 1.0) * (_ZENITH - _HORIZON)
+    frame = _bytes(sky)
+    frame[hit] = _bytes(colour * light[:, None] + gloss[:, None])
+    return frame
 
-    sky = _HORIZON + np.clip(rays[:, 2:] + 0.5, 0.0, 1.0).astype(np.float32) * (_ZENITH - _HORIZON)
-    colour = np.where(geom[..., None] >= 0, colour, sky)
-    return (255 * np.clip(colour, 0.0, 1.0) + 0.5).astype(np.uint8)
+
+def _bytes(colour: np.ndarray) -> np.ndarray:
+    return (255 * np.clip(colour, 0, 1) + 0.5).astype(np.uint8)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("nk,nk->n", a, b)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -162,22 +172,26 @@ def _text_mask(text: str, frame_height: int) -> np.ndarray:
     return np.asarray(strip) / 255
 
 
-def write(path: str | os.PathLike[str], frames: np.ndarray, fps: float) -> None:
-    """Writes `frames: [T, H, W, 3] uint8` as an H.264 .mp4 or an animated .webp; the file appears whole or not at all.
+def write(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float) -> None:
+    """Writes `frames`, each `[H, W, 3] uint8`, as an H.264 .mp4 or an animated .webp, whole or not at all.
 
     Raises:
       ValueError: the path ends otherwise.
       RuntimeError, OSError: there is no ffmpeg, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix == ".webp":
-        with atomic(path) as temporary:
-            first, *others = map(Image.fromarray, frames)
-            options = dict(save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
-            first.save(temporary, "WEBP", quality=60, method=4, **options)
-        return
-    if path.suffix != ".mp4":
+    if path.suffix not in (".mp4", ".webp"):
         raise ValueError(f"{path}: videos are .mp4 or .webp")
-    with atomic(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # ffmpeg execs at once and never runs JAX
-        imageio.imwrite(temporary, frames, plugin="FFMPEG", fps=fps, codec="libx264", quality=8, macro_block_size=2)
+    with atomic(path) as temporary:
+        if path.suffix == ".webp":
+            first, *others = map(Image.fromarray, frames)
+            animation: dict[str, Any] = dict(append_images=others, duration=round(1000 / fps), loop=0)
+            first.save(temporary, "WEBP", save_all=True, quality=60, method=4, **animation)
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # ffmpeg execs at once and never runs JAX
+            options: dict[str, Any] = dict(fps=fps, codec="libx264", quality=8, macro_block_size=2)
+            writer: Any = imageio.get_writer(temporary, format="FFMPEG", **options)
+            with writer:
+                for frame in frames:
+                    writer.append_data(frame)

@@ -20,6 +20,7 @@ class Square:
     """A square peg and its hole (m), without chamfers.
 
     Attributes:
+      summary: of the task, in a line.
       half_width: of the peg.
       play: on each side.
       depth: of the hole.
@@ -27,6 +28,7 @@ class Square:
       lead: caps the force, see `insertion`.
     """
 
+    summary: str
     half_width: float
     play: float
     depth: float
@@ -40,17 +42,39 @@ class Square:
 
 
 PEGS = {
-    # The tutorial: 20 mm wide, does without a sensor.
-    "peg": Square(0.010, 0.00025, 0.020, feels=False),
-    # As wide and deep as the pin of `pin_in_block`, without its round tip.
-    "peg_flat": Square(0.00345, 0.00035, 0.0478),
-    # Factory's clearance: 8.1 mm for 7.986. Pressed with 4 N it sinks 4 um into the walls, with 8 N 6 um.
-    "peg_tight": Square(0.003993, 0.000057, 0.025, lead=0.005),
+    "peg": Square(
+        "A square peg of 20 mm into a hole with 0.25 mm play a side; the tutorial, without a force sensor.",
+        *(0.010, 0.00025, 0.020),
+        feels=False,
+    ),
+    "peg_flat": Square(
+        "A square peg of 6.9 mm, as long and thin as the pin of pin_in_block, but without its round tip.",
+        *(0.00345, 0.00035, 0.0478),
+    ),
+    # Pressed with 4 N it sinks 4 um into the walls, with 8 N 6 um.
+    "peg_tight": Square(
+        "A square peg of 7.986 mm into a hole of 8.1 mm, the clearance of Factory.",
+        *(0.003993, 0.000057, 0.025),
+        lead=0.005,
+    ),
 }
 
 
 def peg(name: str, randomization: Level = "off") -> Task:
-    """One of `PEGS`."""
+    """A square peg goes into a square hole. One of `PEGS`.
+
+    Task:
+        A floating hand holds the peg some millimetres above a block and puts it into the block's hole, down to the
+        bottom. The hole is observed up to 2 mm beside its true place, so that the peg usually lands on the rim first.
+    Randomisation:
+        Every episode draws the block's place (within 50 mm of the middle), the peg's start (within 20 mm of the hole's
+        axis, tilted and turned by up to 5 degrees) and the error of what is seen. With `--randomization` also friction,
+        the hand's stiffness, the peg's mass and play, how it is held (1 or 3 mm, 0.6 or 2 degrees off), and delays of
+        up to 1 or 2 control steps.
+    Success:
+        The tip is within 1 mm, or 4 % of the depth, of the hole's bottom, inside 1.1 times the clearance, tilted by
+        less than 3 degrees and turned by at most 3, for 5 control steps in a row (0.25 s).
+    """
     square = PEGS[name]
     fit = Fit(
         play=square.play,

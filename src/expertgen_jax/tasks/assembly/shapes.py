@@ -39,6 +39,18 @@ SHAPES = {
         "rail", 0.01970, 0.00028, depth=0.0319, lift=0.034, mass=0.086, height=0.0319, wall=0.002
     ),  # 00726
 }
+SUMMARIES = {
+    "pin_in_block": "A round pin of 6.9 mm, 48 mm deep into a block's bore.",
+    "pin_in_hub": "A round pin of 5.1 mm into a flat hub.",
+    "tube_in_tube": "A thin tube of 5.7 mm, 40 mm deep into another.",
+    "collar_on_post": "A collar over a post of 10.3 mm, 28 mm down.",
+    "bracket_on_post": "A bracket over a post of 19.7 mm, 48 mm down.",
+    "cap_on_post": "A cap over a post of 24 mm.",
+    "clip_on_plate": "A clip on a plate 2.7 mm thin, which forgives 2 degrees of yaw.",
+    "clevis_on_bar": "A clevis astride a bar of 9.8 mm.",
+    "block_on_rail": "A block with a T-slot onto a rail, with 0.28 mm play.",
+}
+"""Of the tasks, a line each; asset numbers of AutoMate stand at `SHAPES`."""
 MISJUDGED = {
     "pin_in_block": 0.004,
     "pin_in_hub": 0.004,
@@ -72,12 +84,35 @@ STARTS = Starts(socket_yaw=float(np.deg2rad(10.0)), yaw_error=float(np.deg2rad(5
 
 
 def shape(name: str, randomization: Level = "off") -> Task:
-    """One of `SHAPES`."""
+    """A part goes into, or over, another: one of `SHAPES`.
+
+    Task:
+        A floating hand holds the part above its counterpart, a bore, a post, a plate, a bar or a rail, and puts the two
+        together. The counterpart is observed up to 2 mm and 5 degrees off; force and torque are felt at the tip.
+    Randomisation:
+        Every episode draws the counterpart's place (within 50 mm of the middle, turned by up to 10 degrees), the part's
+        start (within 20 mm of the axis, tilted and turned by up to 5 degrees) and the errors of what is seen. With
+        `--randomization` also friction, the hand's stiffness, the part's mass and play, how it is held (1 or 3 mm, 0.6
+        or 2 degrees off), and delays of up to 1 or 2 control steps.
+    Success:
+        The part is within 1 mm, or 4 % of the depth, of its assembled height, inside 1.1 times the clearance (2.5 mm
+        along a plate or bar, where nothing holds it), tilted by less than 3 degrees and turned within 1.1 times what
+        the clearance allows, for 5 control steps in a row (0.25 s).
+    """
     return _task(name, (name,), randomization)
 
 
 def assembly(randomization: Level = "off") -> Task:
-    """All of `SHAPES`, each episode another: the generalist's task."""
+    """All nine shapes at once, for one policy that is told which it holds: the generalist's task.
+
+    Task:
+        As of the nine shapes, from `pin_in_block` to `block_on_rail`; each episode is one of them. The observation
+        tells the kind of the fitting and its sizes.
+    Randomisation:
+        The shape, and what each shape draws by itself.
+    Success:
+        As of the shape.
+    """
     return _task("assembly", tuple(SHAPES), randomization)
 
 

@@ -18,11 +18,21 @@ THINGS = {
     "lift_brick": Thing(scenes.add_brick, scenes.BRICK[2], 0.070, misjudged=0.020),
     "lift_peach": Thing(scenes.add_peach, scenes.PEACH_RADIUS, 0.032, misjudged=0.020, symmetry=0.0),
 }
+SUMMARIES = {name: f"Lift a {name.removeprefix('lift_')} by 100 mm and hold it." for name in THINGS}
 PRESET = {"steer": {**STEER, "episodes": 6144}}
 
 
 def lift(name: str) -> Task:
-    """One of `THINGS`: lifted by 100 mm and held."""
+    """A thing is lifted off the table and held. One of `THINGS`.
+
+    Task:
+        A floating hand with a parallel-jaw gripper, force-limited, so that it holds, slips and drops, picks the thing
+        up.
+    Randomisation:
+        Every episode draws the thing's place (within 150 mm of the middle), its yaw (any) and the hand's start.
+    Success:
+        The thing is more than 100 mm above where it lay, between the pads, for 5 control steps in a row (0.25 s).
+    """
     thing = THINGS[name]
     scene = functools.partial(family.scene, thing)
     mj = scene().compile()

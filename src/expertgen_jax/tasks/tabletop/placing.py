@@ -49,7 +49,18 @@ def placing(over: float, low: float, away: float) -> list[Phase]:
 
 
 def strawberry_in_bowl() -> Task:
-    """A strawberry, put into a bowl; it lies there, and the gripper is open."""
+    """Put a strawberry into a bowl.
+
+    Task:
+        A floating hand with a parallel-jaw gripper picks a strawberry off the table, carries it over a bowl and lets
+        go.
+    Randomisation:
+        Every episode draws the places of strawberry and bowl (within 120 mm of the middle, clear of each other), the
+        strawberry's yaw and the hand's start.
+    Success:
+        The strawberry is inside the bowl, below its rim, at rest, and the gripper is open, for 5 control steps in a row
+        (0.25 s).
+    """
     thing = STRAWBERRY
     scene = functools.partial(family.scene, thing, scenes.add_bowl)
     mj = scene().compile()
@@ -102,7 +113,18 @@ def strawberry_in_bowl() -> Task:
 
 
 def stack_banana() -> Task:
-    """A banana, laid on top of a can; it rests there, and the gripper is away."""
+    """Lay a banana on top of a can.
+
+    Task:
+        A floating hand with a parallel-jaw gripper picks a banana off the table, lays it across a can that can topple,
+        and moves away.
+    Randomisation:
+        Every episode draws the places of banana and can (within 120 mm of the middle, clear of each other), the
+        banana's yaw and the hand's start.
+    Success:
+        The banana's middle is above the can's top, within its radius, at the height at which it rests there, within 10
+        mm; it is at rest, the can stands, and the gripper is 30 mm away, for 5 control steps in a row (0.25 s).
+    """
     thing = BANANA
     # Upright on four contacts, a banana on up to eight, and the pads.
     scene = functools.partial(family.scene, thing, functools.partial(scenes.add_can, name="can"), max_contact_points=20)

@@ -53,7 +53,16 @@ def behind(what: Literal["pear", "mark"], by: float, height: float = PEAR.grasp)
 
 
 def push_pear() -> Task:
-    """A pear, pushed until it rests on a mark 100 to 250 mm away."""
+    """Push a pear to a mark on the table.
+
+    Task:
+        A floating hand with a half-closed gripper pushes a pear, which rolls, to a mark 100 to 250 mm away, where it
+        must come to rest.
+    Randomisation:
+        Every episode draws the pear's place (within 150 mm of the middle), its yaw, the mark, and the hand's start.
+    Success:
+        The pear is within 20 mm of the mark, on the table, slower than 10 mm/s, for 5 control steps in a row (0.25 s).
+    """
     thing = PEAR
     scene = functools.partial(family.scene, thing, functools.partial(scenes.add_mark, radius=NEAR))
     mj = scene().compile()

@@ -1,0 +1,1 @@
+"""Looking at tasks and agents: one episode at a time, in a window or on a web page."""

@@ -1,0 +1,142 @@
+"""An episode that a person watches: reset to a seed, a control step at a time, whoever acts."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from expertgen_jax.runs import recording
+from expertgen_jax.sim import rollout
+from expertgen_jax.sim.rollout import Agent, Env, World
+from expertgen_jax.vision import camera
+from expertgen_jax.vision.camera import Camera, Geoms
+
+
+class Picture(NamedTuple):
+    """What a camera sees, on the host: `camera.Image` without the rest.
+
+    Attributes:
+      depth: `[size, size]` (m) along the optical axis; `camera.FAR` where nothing is.
+      rgb: `[size, size, 3]` in [0, 1].
+    """
+
+    depth: np.ndarray
+    rgb: np.ndarray
+
+
+class Session:
+    """One episode in progress, on the C engine. Not thread-safe.
+
+    Attributes:
+      env: the task.
+      agents: that can be chosen, by name.
+      choice: the name of the one that acts.
+      seed: of the episode.
+      world: as it is now.
+      model: the scene on the host, with the model fields of this episode.
+      data: its state, that of `world`.
+    """
+
+    def __init__(self, env: Env, agents: Mapping[str, Agent], choice: str, seed: int = 0):
+        self.env, self.agents = env, agents
+        self.model = env.task.scene().compile()
+        self.data = mujoco.MjData(self.model)
+        self._begin = jax.jit(rollout.start, static_argnames="policy")
+        self._act = jax.jit(rollout.act)
+        self._advance = jax.jit(lambda env, world, action: rollout.advance(env, world, action[None])[0])
+        self._see = jax.jit(_see, static_argnames="size")
+        self.seed = seed
+        self.choose(choice)
+
+    def choose(self, choice: str) -> None:
+        """Another agent acts, in the same episode from its start; `KeyError` if there is no such agent."""
+        self.choice, self._agent = choice, self.agents[choice]
+        self.reset(self.seed)
+
+    def reset(self, seed: int) -> None:
+        """Starts the episode of a seed, the same for every agent: the one that `record` numbers so under key 0."""
+        self.seed = seed
+        number = jnp.asarray(np.array([seed]).astype(np.int32))  # wraps around above 2**31, as bits of the key do
+        self._key = rollout.episode_keys(jax.random.key(0), number)[0]
+        self.world, self._memory = self._begin(self.env, self._agent.policy, self._key)
+        self._chunk: list[jax.Array] = []
+        for name, values in self.world.fields.items():
+            getattr(self.model, name)[...] = values
+        self._show()
+
+    def step(self) -> None:
+        """One control step; nothing where the episode is over."""
+        if self.over:
+            return
+        if not self._chunk:
+            self._memory, chunk = self._act(self._agent, self._memory, self.world, self._key)
+            self._chunk = list(chunk)
+        self.world = self._advance(self.env, self.world, self._chunk.pop(0))
+        self._show()
+
+    @property
+    def over(self) -> bool:
+        """The episode has ended."""
+        return bool(rollout.done(self.env, self.world))
+
+    @property
+    def ending(self) -> str:
+        """How the episode ended: `success`, `failure` or `diverged`; "" while it goes on."""
+        return recording.ending(self.world) if self.over else ""
+
+    @property
+    def succeeds(self) -> bool:
+        """Strict success holds after the last control step."""
+        return bool(self.world.held > 0)
+
+    @property
+    def observation(self) -> dict[str, np.ndarray]:
+        """What a policy sees now, delays included: the parts by name, each `[n]`, in the task's order."""
+        task = self.env.task
+        parts = jax.eval_shape(task.observe, self.world.data, self.world.context)
+        ends = np.cumsum([parts[name].size for name in task.observation])
+        return dict(zip(task.observation, np.split(np.asarray(self.world.obs), ends[:-1]), strict=True))
+
+    def pictures(self, size: int) -> dict[str, Picture]:
+        """What each of the task's cameras sees, `size` pixels wide and high, without visual randomisation."""
+        names = self.env.task.cameras
+        if not names:
+            return {}
+        depth, rgb = jax.device_get(self._see(self.env, self.world, size=size))
+        return {name: Picture(depth[i], rgb[i]) for i, name in enumerate(names)}
+
+    def _show(self) -> None:
+        """Brings the host's state up to date."""
+        state = self.world.data
+        self.data.time = state.time
+        self.data.qpos[:], self.data.qvel[:] = state.qpos, state.qvel
+        self.data.mocap_pos[:], self.data.mocap_quat[:] = state.mocap_pos, state.mocap_quat
+        mujoco.mj_kinematics(self.model, self.data)
+
+
+def _see(env: Env, world: World, size: int) -> tuple[jax.Array, jax.Array]:
+    """Depth `[cameras, size, size]` (m) and colour `[cameras, size, size, 3]`, as by `camera.render`.
+
+    It draws each geom by itself and keeps the nearest, so that the program grows with the kinds of geoms and not with
+    their number: a scene of 55 geoms compiles in two seconds instead of minutes.
+    """
+    mj = env.model.mj
+    views = [camera.of_view(mj, world.data, view) for view in env.task.cameras.values()]
+    cameras = jax.tree.map(lambda *parts: jnp.stack(parts), *views)
+    geoms = camera.visible(mj, world.data, world.fields)
+
+    def draw(camera_: Camera, geom: Geoms) -> tuple[jax.Array, jax.Array]:
+        image = camera.render(geom, camera_, size, size)
+        return image.depth, image.rgb
+
+    drawn = []
+    for kind in set(geoms.types):
+        alike = np.flatnonzero(np.equal(geoms.types, kind))
+        singles = jax.tree.map(lambda x, i=alike: x[i, None], geoms.replace(ids=(0,), types=(kind,)))
+        drawn.append(jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(cameras, singles))
+    depth, rgb = (jnp.concatenate(parts, axis=1) for parts in zip(*drawn, strict=True))
+    nearest = depth.argmin(axis=1, keepdims=True)
+    return depth.min(axis=1), jnp.take_along_axis(rgb, nearest[..., None], axis=1)[:, 0]

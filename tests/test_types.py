@@ -1,0 +1,24 @@
+"""Tests check the types of shapes and dtypes in what they call: see `conftest`."""
+
+import jax.numpy as jnp
+import pytest
+from jaxtyping import TypeCheckError
+
+from expertgen_jax.learning import diffusion, td3
+from expertgen_jax.learning.diffusion import DiffusionConfig
+
+PRIOR = diffusion.untrained(DiffusionConfig(chunk=4, width=8, blocks=1), obs_size=3, action_size=2)
+
+
+def test_right_shapes_pass():
+    assert diffusion.sample(PRIOR, jnp.zeros(3), jnp.zeros((4, 2))).shape == (4, 2)
+
+
+def test_a_batch_is_refused_where_one_is_due():
+    with pytest.raises(TypeCheckError, match="obs"):
+        diffusion.sample(PRIOR, jnp.zeros((5, 3)), jnp.zeros((4, 2)))
+
+
+def test_sizes_agree_between_arguments():
+    with pytest.raises(TypeCheckError, match="valid"):
+        td3.update_normalizer(td3.init_normalizer(3), jnp.zeros((5, 3)), jnp.ones(4, bool))
