@@ -5,13 +5,15 @@ import functools
 import os
 from collections.abc import Callable
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the package does; JAX would set another, also for children
+os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported: its renderer needs no display then
+
 from flax.struct import PyTreeNode
 from jaxtyping import install_import_hook
 
 # Calls are checked against the types of shapes and dtypes; pytrees are not, which JAX also builds of other leaves.
-PyTreeNode.__no_type_check__ = True
 install_import_hook(["expertgen_jax.learning", "expertgen_jax.sim"], "beartype.beartype")
-os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported: its renderer needs no display then
+PyTreeNode.__no_type_check__ = True
 
 import jax
 import numpy as np

@@ -22,9 +22,10 @@ def assert_judged(env: rollout.Env, cases: dict[str, tuple[bool, bool | None, np
         data = physics.init(env.model, qpos, ctrl=qpos, mocap_pos=jnp.zeros((1, 3)))
         fit = jax.tree.map(lambda x: x[0], env.parameters["fit"])
         context = Context(fit, jnp.array([0.002, -0.002, 0.0]), jnp.float32(0.05))
+        assert env.task.lenient is not None
         return env.task.success(data, context), env.task.lenient(data, context)
 
-    got = jax.jit(jax.vmap(judge))(np.float32([qpos for *_, qpos in cases.values()]))
+    got = jax.jit(jax.vmap(judge))(np.array([qpos for *_, qpos in cases.values()], np.float32))
     for what, (strict, lenient, _), strict_got, lenient_got in zip(cases, cases.values(), *got, strict=True):
         assert bool(strict_got) == strict, f"{what}: strict"
         assert lenient is None or bool(lenient_got) == lenient, f"{what}: lenient"
@@ -52,6 +53,6 @@ def assert_judged_on_table(
         data = physics.init(env.model, qpos, ctrl=qpos[:8], **mocap)
         return env.task.success(data.replace(qvel=data.qvel.at[8].set(speed)), ())
 
-    poses, speeds = (np.float32([case[i] for case in cases.values()]) for i in (1, 2))
+    poses, speeds = (np.array([case[i] for case in cases.values()], np.float32) for i in (1, 2))
     for what, (want, *_), got in zip(cases, cases.values(), jax.jit(jax.vmap(judge))(poses, speeds), strict=True):
         assert bool(got) == want, what

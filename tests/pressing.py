@@ -1,7 +1,7 @@
 """Plays commands from rest and looks at every substep: how deep parts sink into each other."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def press_program(env: rollout.Env) -> Callable[[np.ndarray, np.ndarray], Path]:
     hand = env.model.mj.body("hand").id
 
     def play(qpos: jax.Array, ctrl: jax.Array) -> Path:
-        def substep(data, command):
+        def substep(data: Any, command: jax.Array) -> tuple[Any, Path]:
             data = physics.step(env.model, data, command, 1)
             return data, Path(data.qpos, data.xpos[hand], data.xmat[hand])
 
@@ -45,7 +45,7 @@ def press_program(env: rollout.Env) -> Callable[[np.ndarray, np.ndarray], Path]:
     def press(qpos: np.ndarray, ctrl: np.ndarray) -> Path:
         count = len(qpos)
         rows = np.arange(WORLDS) % count
-        return Path(*(np.asarray(x)[:count] for x in program(np.float32(qpos)[rows], np.float32(ctrl)[rows])))
+        return Path(*(np.asarray(x)[:count] for x in program(*(np.asarray(x, np.float32)[rows] for x in (qpos, ctrl)))))
 
     return press
 

@@ -1,17 +1,19 @@
 """A toy task: a bead on a rail that must reach a goal."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import mujoco
 
 from expertgen_jax import scenes
-from expertgen_jax.task import Script, Start, Task
+from expertgen_jax.task import Data, Script, Start, Task
 
 HORIZON, HOLD, EPS = 10, 2, 0.02
 BLOW_UP = 1.0  # an action of exactly this makes the toy's controller command nonsense
 
 
-def toy_scene():
+def toy_scene() -> mujoco.MjSpec:
     spec = scenes.empty_scene()
     body = spec.worldbody.add_body(name="bead", pos=[0, 0, 0.5], gravcomp=1)
     body.add_joint(name="x", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[1, 0, 0], armature=1.0)
@@ -20,8 +22,8 @@ def toy_scene():
     return spec
 
 
-def toy_script():
-    def act(memory, data, context, key):
+def toy_script() -> Script:
+    def act(memory: jax.Array, data: Data, context: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         return memory + 1, jnp.clip((context["goal"] - data.ctrl) / 0.1, -0.5, 0.5)
 
     return Script(lambda key: jnp.float32(0.0), act)

@@ -70,8 +70,9 @@ def view(args: View) -> None:
         agent, seen = agents[policy], None
         if policy == "student" and student is not None:
             seen = student.seen(env)
-        elif args.cameras:
-            seen = recording.through_cameras(env, 64, colour=True)
+        elif args.cameras and env.task.cameras:
+            size = min(64, args.height // len(env.task.cameras))
+            seen = recording.through_cameras(env, size, colour=True)
         key = jax.random.key(0)
         clips = recording.clips(env, agent, key, args.episodes, first=args.seed, height=args.height, seen=seen)
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Things on a table, free to move: built of boxes, capsules and spheres that every back end can collide."""
 
 import itertools
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -87,7 +88,12 @@ def _add_free(spec: mujoco.MjSpec, name: str, height: float, damping: float = 0.
 
 
 def _add_solid(
-    body: mujoco.MjsBody, name: str, shape: mujoco.mjtGeom, size: list[float] | tuple[float, ...], mass: float, **where
+    body: mujoco.MjsBody,
+    name: str,
+    shape: mujoco.mjtGeom,
+    size: list[float] | tuple[float, ...],
+    mass: float,
+    **where: Any,
 ) -> None:
     """Adds a geom that collides with the table, pads, what stands on the table, and other things."""
     body.add_geom(name=name, type=shape, size=size, mass=mass, material="plug", contype=3, conaffinity=1, **where)

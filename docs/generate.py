@@ -1,0 +1,320 @@
+"""Writes what of the documentation is made from the registry and the data: a page a task, the gallery, the tables.
+
+    python docs/generate.py
+
+Tables stand between `<!-- table: NAME -->` and `<!-- end -->` in README.md and results.md. A test fails where a file is
+not what this script would write.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from expertgen_jax.sim import rollout
+from expertgen_jax.sim.rollout import Env
+from expertgen_jax.tasks.registry import FAMILIES, TASKS, load_task
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "results"
+HEADINGS = ("Task", "Randomisation", "Success")
+Row = Mapping[str, str]
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Every generated file with its text."""
+    for name in TASKS:
+        yield DOCS / "tasks" / f"{name}.md", page(name)
+    yield DOCS / "tasks" / "index.md", gallery()
+    for path in (DOCS.parent / "README.md", DOCS / "results.md"):
+        yield path, with_tables(path.read_text())
+
+
+def page(name: str) -> str:
+    """The page of a task.
+
+    Raises:
+      ValueError: its docstring lacks a heading, or it has no picture.
+    """
+    entry, env = TASKS[name], rollout.make_env(load_task(name), "native")
+    task = env.task
+    if not (DOCS / "pictures" / f"{name}.webp").exists():
+        raise ValueError(f"{name} has no picture: expertgen view RUN --out docs/pictures/{name}.webp --height 240")
+    world = jax.eval_shape(lambda key: rollout.reset(env, key), jax.random.key(0))
+    parts = [f"# {name}", entry.summary, f"![The expert of {name}](../pictures/{name}.webp)"]
+    for heading, text in sections(entry.description).items():
+        parts += [f"## {heading}", text]
+    parts += ["## Numbers", numbers(env)]
+    parts += ["## Observation", units_table(task.observation, jax.eval_shape(task.observe, world.data, world.context))]
+    if task.senses is not None:
+        felt = jax.eval_shape(task.senses.sense, world.data)
+        cameras = ", ".join(f"`{camera}`" for camera in task.cameras)
+        parts += ["## What a student perceives", f"Cameras: {cameras}. Proprioception:"]
+        parts += [units_table(task.senses.proprioception, felt)]
+    parts += ["## Results", results(name), "## Commands", commands(name)]
+    return "\n\n".join(parts) + "\n"
+
+
+def sections(description: str) -> dict[str, str]:
+    """The text under each of `HEADINGS` in a docstring."""
+    found = dict(re.findall(r"^(\w+):\n((?:    .*\n?)+)", description, flags=re.MULTILINE))
+    if missing := [heading for heading in HEADINGS if heading not in found]:
+        raise ValueError(f"the docstring lacks the heading '{missing[0]}:': {description.splitlines()[0]}")
+    return {heading: " ".join(found[heading].split()) for heading in HEADINGS}
+
+
+def numbers(env: Env) -> str:
+    """Sizes and rates of a task."""
+    task, (observed, privileged) = env.task, rollout.sizes(env)
+    return (
+        f"{observed} numbers are observed, critics see {privileged} more; an action has {task.action_size}, each in "
+        f"[-1, 1]. There are {1 / task.control_dt:g} control steps a second, of {env.nstep} physics steps each; an "
+        f"episode ends at success, or after {task.horizon} control steps ({task.horizon * task.control_dt:g} s)."
+    )
+
+
+def units_table(units: Mapping[str, str], parts: Mapping[str, Any]) -> str:
+    """Names, sizes and units."""
+    sizes = {name: math.prod(parts[name].shape) for name in units}
+    return table([{"part": f"`{n}`", "size": str(sizes[n]), "unit": unit} for n, unit in units.items() if sizes[n]])
+
+
+def results(name: str) -> str:
+    """What runs of the task reached, of every file that has one."""
+    rows = [
+        {"seed": str(run["seed"]), **success_columns(run), "made by": f"[`{path.stem}`](../../results/{path.name})"}
+        for path in sorted(RESULTS.glob("*.json"))
+        for run in json.loads(path.read_text()).get("runs", ())
+        if run["task"] == name and path.stem in ("peg", "assembly", "tabletop")
+    ]
+    return (
+        table(rows) + "\n\nStrict success; [Results](../results.md) says how it was measured." if rows else "None yet."
+    )
+
+
+def commands(name: str) -> str:
+    """What to type."""
+    lines = [
+        f"expertgen view {name} --policy script --out {name}.mp4",
+        f"expertgen steer --task {name}",
+        f"expertgen view runs/{name}-0 --out expert.mp4",
+    ]
+    return "\n".join(["```text", *lines, "```"])
+
+
+def gallery() -> str:
+    """The page of all tasks."""
+    families = {"Insertion": [name for name in TASKS if name not in FAMILIES["tabletop"]]}
+    families["Table-top"] = list(FAMILIES["tabletop"])
+    text = (
+        "# Tasks\n\nEach picture is an expert at work; the page behind it says what the task is and what it reached.\n"
+    )
+    for family, names in families.items():
+        text += f"\n## {family}\n\n"
+        text += table([{f"{family} task": f"[![{n}](../pictures/{n}.webp)]({n}.md)", "": summary(n)} for n in names])
+        text += "\n"
+    pages = "\n".join(TASKS)
+    return f"{text}\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
+
+
+def summary(name: str) -> str:
+    """A task's name and what it is."""
+    return f"[`{name}`]({name}.md): {TASKS[name].summary}"
+
+
+def with_tables(text: str) -> str:
+    """A document with its tables made anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def load(name: str) -> dict[str, Any]:
+    """A file of results."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def percent(figures: Mapping[str, Any], rule: str = "success", interval: str = "") -> str:
+    """A rate, with its interval where one is named."""
+    if figures[rule] is None:
+        return ""
+    low, high = (100 * bound for bound in figures[interval]) if interval else (0, 0)
+    return f"{figures[rule]:.1%}".replace("%", " %") + (f" [{low:.1f}, {high:.1f}]" if interval else "")
+
+
+def success_columns(run: Mapping[str, Any]) -> dict[str, str]:
+    """Script, prior and expert of a run."""
+    return {
+        "script": percent(run["script"]),
+        "prior": percent(run["prior"]),
+        "expert [95 %]": f"**{percent(run['expert'], interval='ci95')}**",
+        "on MJX": percent(run["expert_transfer"]),
+    }
+
+
+def seconds(run: Mapping[str, Any]) -> str:
+    """Wall time of the whole command."""
+    return "" if run["command_wall_s"] is None else f"{run['command_wall_s']:.0f} s"
+
+
+def mean(runs: list[dict[str, Any]], policy: str, rule: str = "success") -> str:
+    """The mean rate over runs."""
+    return percent({rule: sum(run[policy][rule] for run in runs) / len(runs)}, rule)
+
+
+def peg() -> str:
+    """Three runs of the tutorial."""
+    return table(
+        [
+            {
+                "seed": str(run["seed"]),
+                **success_columns(run),
+                "episodes": f"{run['train_episodes']:,}",
+                "wall time": seconds(run),
+            }
+            for run in load("peg")["runs"]
+        ]
+    )
+
+
+def assembly() -> str:
+    """Insertions."""
+    rows = []
+    for run in load("assembly")["runs"]:
+        lenient = percent(run["expert"], "success_lenient")
+        rows.append({"task": f"`{run['task']}`", **success_columns(run), "lenient": lenient, "wall time": seconds(run)})
+    return table(rows)
+
+
+def tabletop() -> str:
+    """Tasks on a table beside the paper's figures."""
+    rows = []
+    for run in load("tabletop")["runs"]:
+        rows.append({"task": f"`{run['task']}`", **success_columns(run), "wall time": seconds(run)})
+    return table(rows)
+
+
+def paper() -> str:
+    """What the authors of ExpertGen report."""
+    runs = load("tabletop")["runs"]
+    rows = [
+        {"task": f"`{run['task']}`", **{n: f"{x:.1%}".replace("%", " %") for n, x in run["paper"].items()}}
+        for run in runs
+    ]
+    return table(rows)
+
+
+def students() -> str:
+    """Students that see depth, and blank ones, of the two files of distillation."""
+    rows = []
+    for name in ("distillation", "distillation_rail"):
+        data = load(name)
+        experts = {run["task"]: percent(run["expert"]) for run in data["runs"]}
+        by_name = {(row["task"], row["name"]): row for row in data["students"]}
+        for task, expert in experts.items():
+            depth, blank = by_name[task, "depth"], by_name[task, "blank"]
+            rows.append(
+                {
+                    "task": f"`{task}`",
+                    "expert": expert,
+                    "depth, randomised [95 %]": f"**{percent(depth['default'], interval='ci95')}**",
+                    "depth, not randomised": percent(depth["off"]),
+                    "blank": percent(blank["default"]),
+                    "decisions labelled": f"{depth['labelled']:,}",
+                }
+            )
+    return table(rows)
+
+
+def modalities() -> str:
+    """What a student of `peg` may see, and how it predicts."""
+    names = {
+        "depth": "depth",
+        "points": "points",
+        "rgb": "colour",
+        "state": "state",
+        "diffusion": "depth, diffusion head",
+    }
+    rows = {row["name"]: row for row in load("distillation")["students"] if row["task"] == "peg"}
+    return table([{text: percent(rows[name]["default"]) for name, text in names.items() if name in rows}])
+
+
+def budgets() -> str:
+    """DAgger and behaviour cloning by the episodes a round."""
+    rows = []
+    for name, task in (("distillation", "peg"), ("distillation_rail", "block_on_rail")):
+        found = {row["name"]: row for row in load(name)["students"] if row["task"] == task}
+        found["DAgger-256"] = found["depth"]
+        for method in ("DAgger", "BC"):
+            row = {"": f"`{task}`, {method}"}
+            for worlds in (7, 21, 70, 256, 700):
+                student = found.get(f"{method}-{worlds}")
+                row[str(worlds)] = "" if student is None else f"{percent(student['default'])} ({student['labelled']:,})"
+            rows.append(row)
+    return table(rows)
+
+
+def throughput() -> str:
+    """Steps a second of the parts and of the loop."""
+    names = {
+        "physics_steps_per_s": "physics alone, substeps/s",
+        "acting_env_steps_per_s": "acting, control steps/s",
+        "updates_per_s": "critic updates/s (batch 512)",
+        "iteration_env_steps_per_s": "whole iteration, control steps/s",
+        "depth_32x32_per_s": "depth pictures/s, 32 x 32",
+        "depth_64x64_per_s": "depth pictures/s, 64 x 64",
+    }
+    columns = {row["physics"]: row for row in load("throughput")["rows"]}
+    return table([{"": text, **{p: f"{row[key]:,.0f}" for p, row in columns.items()}} for key, text in names.items()])
+
+
+def headline() -> str:
+    """Means of the families and the tutorial, for the README."""
+    shapes = load("assembly")["runs"][:9]
+    groups = {"`peg`, three seeds": load("peg")["runs"], "nine shapes of AutoMate": shapes}
+    groups["eight table-top tasks"] = load("tabletop")["runs"]
+    rows = []
+    for text, runs in groups.items():
+        worst = min(runs, key=lambda run: run["expert"]["success"])
+        rows.append(
+            {
+                "": text,
+                "script": mean(runs, "script"),
+                "prior": mean(runs, "prior"),
+                "expert": f"**{mean(runs, 'expert')}**",
+                "worst": percent(worst["expert"]),
+                "on MJX": mean(runs, "expert_transfer"),
+            }
+        )
+    return table(rows)
+
+
+TABLES = {
+    function.__name__: function
+    for function in (peg, assembly, tabletop, paper, students, modalities, budgets, throughput, headline)
+}
+"""By the name between the markers."""
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """A Markdown table; columns in the order of the first row."""
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([row.get(column, "") for column in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Writes the files."""
+    for path, text in files():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

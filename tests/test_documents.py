@@ -1,0 +1,126 @@
+"""What the documents show: generated files are up to date, and every block of code runs."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from expertgen_jax.tasks.registry import TASKS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SMALL_RUN = [
+    *("--demo.episodes", "64", "--prior.train-steps", "50", "--prior.width", "32", "--prior.sample-steps", "2"),
+    *("--steer.worlds", "16", "--steer.episodes", "96", "--steer.eval-period", "32", "--steer.eval-episodes", "16"),
+    *("--steer.warmup-decisions", "30", "--steer.learner.batch-size", "32", "--steer.buffer-decisions", "64"),
+    *("--eval-episodes", "16", "--transfer-episodes", "4"),
+]
+SMALL_STUDENT = [
+    *("--student.image-size", "16", "--student.hidden", "16", "--dagger.rounds", "2", "--dagger.worlds", "4"),
+    *("--dagger.updates", "5", "--dagger.batch-size", "16", "--dagger.eval-period", "1", "--dagger.eval-episodes", "4"),
+    *("--eval-episodes", "4"),
+]
+
+
+def generate():
+    """The module `docs/generate.py`."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_files_are_up_to_date():
+    module, written = generate(), set()
+    for path, text in module.files():  # it fails where a task lacks a picture or a heading
+        assert path.read_text() == text, f"{path.name} is old: python docs/generate.py"
+        written.add(path.stem)
+    assert written >= TASKS.keys() | {"README", "results", "index"}
+
+
+def test_the_readme_is_short_and_shows_tasks():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 140
+    assert len(re.findall(r"!\[\w+\]\(docs/pictures/\w+\.webp\)", text)) >= 8
+    assert text.count("%") <= 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"JAX_PLATFORMS": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with a finished small run and a student, in which the documents' commands are tried."""
+    folder = tmp_path_factory.mktemp("documents")
+    for arguments in (
+        ["steer", "--task", "peg", "--run-dir", "runs/peg-0", *SMALL_RUN],
+        ["distill", "--run-dir", "runs/peg-0", *SMALL_STUDENT],
+    ):
+        subprocess.run([sys.executable, "-m", "expertgen_jax", *arguments], cwd=folder, check=True, env=environment())
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_block_of_code_runs(page, workplace):
+    program = ""
+    for kind, block in FENCE.findall(page.read_text()):
+        if kind == "python" and (name := re.match(r"# (\w+\.py)\n", block)):
+            (workplace / name[1]).write_text(block)
+        elif kind == "python":
+            program += block + "\n"
+        elif kind == "sh":
+            for line in block.splitlines():
+                run_line(line.split("#")[0].strip(), workplace)
+    if program:
+        result = subprocess.run([sys.executable, "-c", program], cwd=workplace, env=environment(), capture_output=True)
+        assert result.returncode == 0, result.stderr.decode()[-2000:]
+
+
+def run_line(line: str, workplace: Path) -> None:
+    """Runs a command of a document, with a small budget; installing is tried by `.ci/run`."""
+    words = line.split()
+    if not words or words[0] in ("pip", "git", "cd", "apt-get") or "--web" in words:
+        return
+    command = next((word for word in words if word in ("steer", "pretrain", "distill")), "")
+    small = SMALL_STUDENT if command == "distill" else SMALL_RUN if command else []
+    if words[0] == "expertgen":
+        words[:1] = [sys.executable, "-m", "expertgen_jax"]
+    elif words[0] == "python":
+        words[0] = sys.executable
+        script = Path(words[1])
+        if not (workplace / script).exists():
+            words[1] = str(ROOT / script)
+    result = subprocess.run([*words, *small], cwd=workplace, env=environment(), capture_output=True)
+    assert result.returncode == 0, f"{line}\n{result.stderr.decode()[-2000:]}"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_notebook_runs(tmp_path):
+    notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    (budget,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    budget.source = (
+        "preset = {'demo': {'episodes': 64}, 'prior': {'train_steps': 50, 'width': 32}, 'eval_episodes': 16,"
+        "'steer': {'worlds': 16, 'episodes': 96, 'eval_period': 48, 'eval_episodes': 16, 'buffer_decisions': 64}}"
+    )
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert (tmp_path / "runs" / "notebook" / "checkpoints" / "expert").is_dir()
