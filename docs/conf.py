@@ -17,3 +17,4 @@ suppress_warnings = ["myst.xref_missing"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings tell shapes and units
 napoleon_google_docstring = True
+napoleon_attr_annotations = False
