@@ -1,6 +1,6 @@
 """A custom task: a fingertip pushes a puck over a table to a goal.
 
-    python experiments/steer.py --task examples/push_puck.py
+    expertgen steer --task examples/push_puck.py
 
 A task file defines what `expertgen_jax.task.Task` lists, as plain functions of one world. They must be pure, because
 they run under `jit` and `vmap`; `data` has the fields of `mjx.Data`.
@@ -13,13 +13,13 @@ import numpy as np
 
 from expertgen_jax import scenes
 from expertgen_jax.sim.control import action_towards, move_target
-from expertgen_jax.task import Script, Start
+from expertgen_jax.task import Script, Spectator, Start
 
 control_dt = 0.05  # s between two actions
 horizon = 100  # actions in an episode
 action_size = 2  # target velocity of the fingertip along x and y
 observation = {"finger": "m", "goal": "m", "finger_velocity": "m/s", "puck_velocity": "m/s", "target_lead": "m"}
-camera = ((0.0, 0.0, 0.0), 0.5, 90.0, -50.0)
+spectator = Spectator((0.0, 0.0, 0.0), 0.5, 90.0, -50.0)
 
 FINGER, PUCK = slice(0, 2), slice(2, 4)  # in qpos and qvel
 FINGER_RADIUS, PUCK_RADIUS = 0.008, 0.025

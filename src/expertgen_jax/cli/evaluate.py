@@ -45,4 +45,4 @@ def evaluate(args: Evaluate) -> None:
         figures = load_student(run, args.student).evaluation(args.visual, args.episodes)
     else:
         figures = run.evaluation(run.agent(args.policy), episodes=args.episodes)
-    print(tables.results([figures]), tables.final_poses(figures), sep="\n\n")
+    print("\n\n".join(filter(None, (tables.results([figures]), tables.final_poses(figures)))))

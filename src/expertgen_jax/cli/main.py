@@ -12,7 +12,7 @@ from importlib import metadata
 
 COMMANDS = {
     "tasks": "List the tasks.",
-    "check": "Check a task, or a task file of your own, then play one scripted episode.",
+    "check": "Check a task, or a task file of your own, and try its script.",
     "view": "Look at a task or a run: a window, a web page, or a video file.",
     "steer": "From nothing to an expert: demonstrations, diffusion prior, steering, evaluation.",
     "pretrain": "The first part of steer: demonstrations and the diffusion prior.",

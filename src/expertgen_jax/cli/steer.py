@@ -29,5 +29,5 @@ def steer(args: Steer) -> None:
     run.finish()
     run.record()
     evaluations = run.evaluations()
-    print(tables.results(evaluations), tables.final_poses(evaluations[1]), sep="\n\n")
-    print(f"\n{run.directory.files()}")
+    parts = tables.results(evaluations), tables.final_poses(evaluations[1]), run.directory.files()
+    print("\n\n".join(filter(None, parts)))

@@ -2,6 +2,7 @@
 
 import math
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from expertgen_jax.task import Script, Senses, Start, Task, View
 from expertgen_jax.vision import camera
 
 _SYMBOL = r"(?:[mkuc]?(?:m|g|s|N|Pa|J|W|V|A)|rad|deg|Hz|K|px)(?:\^?\d)?"
+_LIBRARIES = re.compile(r"site-packages|[/\\\\]expertgen_jax[/\\\\]|<frozen")
 _UNIT = re.compile(rf"1|%|(?:1|{_SYMBOL})(?:[ /]{_SYMBOL})*")
 
 
@@ -194,7 +196,11 @@ def _call(task: Task, name: str, function: Callable[..., Any], *args: Any) -> An
         return function(*args)
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise _wrong(task, name, f"raised {type(error).__name__}: {first}") from error
+        own = [f for f in traceback.extract_tb(error.__traceback__) if not _LIBRARIES.search(f.filename)]
+        where = f" in {own[-1].name}, line {own[-1].lineno}" if own else ""
+        if isinstance(error, jax.errors.ConcretizationTypeError):
+            first = "a branch on an array, which has no value yet under jit: use jnp.where or jax.lax.cond"
+        raise _wrong(task, name, f"raised {type(error).__name__}{where}: {first}") from error
 
 
 def _expect(task: Task, name: str, value: Any, shape: tuple[int, ...], kind: str = "f") -> None:
