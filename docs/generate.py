@@ -45,7 +45,7 @@ def page(name: str) -> str:
     if not (DOCS / "pictures" / f"{name}.webp").exists():
         raise ValueError(f"{name} has no picture: expertgen view RUN --out docs/pictures/{name}.webp --height 240")
     world = jax.eval_shape(lambda key: rollout.reset(env, key), jax.random.key(0))
-    parts = [f"# {name}", entry.summary, f"![The expert of {name}](../pictures/{name}.webp)"]
+    parts = [f"# {name}", entry.summary, f"![{name}](../pictures/{name}.webp)"]
     for heading, text in sections(entry.description).items():
         parts += [f"## {heading}", text]
     parts += ["## Numbers", numbers(env)]
@@ -110,9 +110,7 @@ def gallery() -> str:
     """The page of all tasks."""
     families = {"Insertion": [name for name in TASKS if name not in FAMILIES["tabletop"]]}
     families["Table-top"] = list(FAMILIES["tabletop"])
-    text = (
-        "# Tasks\n\nEach picture is an expert at work; the page behind it says what the task is and what it reached.\n"
-    )
+    text = "# Tasks\n\nEach picture says who acts; the page behind it tells the rules and the results.\n"
     for family, names in families.items():
         text += f"\n## {family}\n\n"
         text += table([{f"{family} task": f"[![{n}](../pictures/{n}.webp)]({n}.md)", "": summary(n)} for n in names])
