@@ -1,4 +1,4 @@
-"""Policies that leave the laboratory: `jax.export` artefacts that need nothing of this package.
+"""Policies for elsewhere: `jax.export` artefacts that need nothing of this package.
 
 A folder holds `card.json`, which says what goes in and comes out, `scene.xml`, and one serialised program each:
 

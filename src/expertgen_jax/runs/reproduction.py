@@ -56,7 +56,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "peg": CONTROL | MODALITIES | HEADS | {name: x for name, x in BUDGETS.items() if x["dagger"]["worlds"] <= 256},
     "block_on_rail": CONTROL | ALPHAS | BUDGETS,
 }
-"""What is varied in the defaults of `distill.py`; for the other tasks, `CONTROL`."""
+"""What is varied in the defaults of `expertgen distill`; for the other tasks, `CONTROL`."""
 
 
 def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_episodes: int) -> dict[str, Any]:

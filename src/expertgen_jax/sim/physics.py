@@ -126,7 +126,7 @@ def variants(models: Sequence[mujoco.MjModel]) -> dict[str, Float32[np.ndarray, 
         if not values or all(np.array_equal(value, values[0]) for value in values):
             continue
         if values[0].dtype.kind != "f" or any(value.shape != values[0].shape for value in values):
-            raise ValueError(f"the models differ in {name}, which is no matter of numbers")
+            raise ValueError(f"the models differ in {name}, which is not an array of numbers")
         fields[name] = np.stack(values).astype(np.float32)
     return fields
 

@@ -61,7 +61,7 @@ def scene(thing: Thing, *others: Callable[[mujoco.MjSpec], Any], max_contact_poi
 
 
 def lying(thing: Thing, place: jax.Array, yaw_key: jax.Array) -> jax.Array:
-    """The pose `[7]` of a thing that lies at `place: [2]`, turned anyhow."""
+    """The pose `[7]` of a thing that lies at `place: [2]`, with a random yaw."""
     half = jax.random.uniform(yaw_key, (), maxval=2 * jnp.pi) / 2
     return jnp.concatenate([place, jnp.stack([jnp.float32(thing.height), jnp.cos(half), 0.0, 0.0, jnp.sin(half)])])
 
