@@ -2,8 +2,8 @@
 
     python benchmarks/second_start.py --out results/second_start.json
 
-It starts `expertgen steer` in a new directory, kills it after its first checkpoint, starts it again and looks when the next
-iteration is logged. The first start fills the compilation cache; the second one counts.
+It starts `expertgen steer` in a new directory, kills it after its first checkpoint, starts it again and looks when the
+next iteration is logged. The first start fills the compilation cache; the second one counts.
 """
 
 import dataclasses
