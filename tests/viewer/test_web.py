@@ -1,19 +1,20 @@
 """The page: what it is made of, and once in a browser."""
 
+import dataclasses
 import importlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import jax
 import mujoco
 import numpy as np
 import pytest
 import viser
-from playwright.sync_api import Page as BrowserPage
+from PIL import Image
 from playwright.sync_api import sync_playwright
 from toy import HORIZON, TOY
 
@@ -25,7 +26,8 @@ from expertgen_jax.viewer.session import Picture, Session
 
 CHROMIUM = shutil.which("chromium")
 CHROMIUM_OPTIONS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-PATIENCE = 60  # seconds; without a GPU the browser draws a picture or two in one
+WIDTH, HEIGHT = 1000, 600  # pixels
+PATIENCE = 60  # seconds; without a GPU a browser draws few pictures in one
 
 
 @pytest.fixture
@@ -35,9 +37,7 @@ def session():
     def reset(key):
         return TOY.reset(key)._replace(fields={"geom_size": sizes * jax.random.uniform(key, minval=0.5)})
 
-    from dataclasses import replace
-
-    task = replace(TOY, reset=reset)
+    task = dataclasses.replace(TOY, reset=reset)
     return Session(rollout.make_env(task, "native"), rollout.untrained_agents(task), "script")
 
 
@@ -98,14 +98,10 @@ def test_the_eye_is_that_of_mujocos_free_camera():
 def test_texts(session):
     session.choose("zero")
     assert "zero, episode 0" in web.status(session) and "not yet" in web.status(session)
-    assert f"<td>{session.observation['goal'][0]:.3g}</td><td>m</td>" in plain(web.observation(session))
+    assert all(f">{text}</td>" in web.observation(session) for text in ("goal", "0.2", "m"))
     while not session.over:
         session.step()
     assert "failure" in web.status(session) and f"{HORIZON * TOY.control_dt:.2f} s" in web.status(session)
-
-
-def plain(table: str) -> str:
-    return table.replace(' style="padding: 0 0.4em 0.2em 0"', "")
 
 
 def test_pictures():
@@ -158,30 +154,99 @@ def test_without_viser(monkeypatch):
 
 @pytest.fixture
 def address():
-    """Of a page that the command serves."""
+    """Of the page of the peg, which the command serves."""
     port = free_port()
     command = [sys.executable, "-m", "expertgen_jax", "view", "peg", "--web", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}) as run:
-        line = run.stdout.readline()
-        assert f"http://localhost:{port}" in line
+        assert f"http://localhost:{port}" in run.stdout.readline()
         yield f"http://localhost:{port}"
         run.terminate()
 
 
 @pytest.fixture
-def browser_page():
+def browser():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        yield browser.new_page(viewport={"width": 1280, "height": 800})
+        yield browser
         browser.close()
+
+
+class Visitor:
+    """Somebody who looks at the page in a browser."""
+
+    def __init__(self, browser, address, pictures):
+        self.page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        self.page.set_default_timeout(1000 * PATIENCE)
+        self.page.goto(address)
+        self.page.locator(".mantine-Notification-closeButton").click()  # it says that there is no GPU
+        self._pictures = pictures
+
+    def reads(self, row):
+        """What stands in a row of the tables."""
+        return self.page.get_by_role("cell", name=row, exact=True).locator("xpath=following-sibling::td").inner_text()
+
+    def presses(self, button):
+        self.page.get_by_role("button", name=button, exact=True).click()
+
+    def sees(self, name):
+        """The scene, `[height, width, 3]`, left of the panel; also written to a file."""
+        path = self._pictures / f"{name}.png"
+        self.page.screenshot(path=path)
+        return np.asarray(Image.open(path).convert("RGB"), int)[:, : WIDTH - 330]
+
+
+def wait_until(condition):
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.2)
+
+
+def share_of_orange(scene):
+    red, green, blue = np.moveaxis(scene, -1, 0)
+    return ((red > 130) & (red > 1.4 * green) & (green > 1.4 * blue)).mean()
+
+
+def share_of_steel(scene):
+    """Grey and a little blue, which the warm ground and the dark hand are not; the sky is bluer."""
+    red, green, blue = np.moveaxis(scene, -1, 0)
+    return ((red > 80) & (blue > red) & (blue < red + 25) & (blue >= green)).mean()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="there is no chromium")
-def test_in_a_browser(address: str, browser_page: BrowserPage, tmp_path: Path) -> None:
-    page = browser_page
-    page.set_default_timeout(1000 * PATIENCE)
-    page.goto(address)
-    page.get_by_text("Software WebGL").wait_for()
+def test_in_a_browser(address, browser, tmp_path):
+    visitor = Visitor(browser, address, tmp_path)
 
-    def scene(name: str) -> np.ndarray: ...
+    wait_until(lambda: share_of_orange(visitor.sees("playing")) > 0.005)
+    scene = visitor.sees("playing")
+    assert share_of_steel(scene) > 0.02
+    assert scene.std(axis=(0, 1)).min() > 20
+    assert visitor.reads("acting").startswith("script, episode ")
+    assert visitor.page.locator("td img").count() == 2 * 3  # colour and depth of each camera
+
+    visitor.presses("pause")
+    visitor.page.get_by_role("button", name="play", exact=True).wait_for()
+    time.sleep(1)
+    clock, paused = visitor.reads("time"), visitor.sees("paused")
+    time.sleep(1)
+    assert visitor.reads("time") == clock
+    assert np.abs(visitor.sees("still paused") - paused).max() <= 2
+
+    visitor.page.get_by_label("seed").fill("7")
+    wait_until(lambda: visitor.reads("acting") == "script, episode 7")
+    wait_until(lambda: visitor.reads("time") == "0.00 s")
+    start = visitor.sees("start of another episode")
+    assert (np.abs(start - paused).max(axis=-1) > 20).mean() > 0.01
+
+    visitor.presses("step")
+    wait_until(lambda: visitor.reads("time") == "0.05 s")
+    visitor.presses("reset")
+    wait_until(lambda: visitor.reads("time") == "0.00 s")
+
+    visitor.page.get_by_label("policy").click()
+    visitor.page.get_by_role("option", name="zero").click()
+    wait_until(lambda: visitor.reads("acting") == "zero, episode 7")
+
+    visitor.presses("play")
+    wait_until(lambda: visitor.reads("ending") == "failure")

@@ -81,8 +81,7 @@ def view(args: View) -> None:
         return
     if args.out is None and not args.web and sys.platform == "linux" and not os.environ.get("DISPLAY"):
         raise UserError("no display here: serve a page with --web, or write a video with --out FILE.mp4")
-    session = Session(env, agents, policy)
-    session.reset(args.seed)
+    session = Session(env, agents, policy, args.seed)
     if args.web:
         from expertgen_jax.viewer import web
 

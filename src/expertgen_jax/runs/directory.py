@@ -15,7 +15,7 @@ from expertgen_jax.files import atomic, write_json
 
 FILES = {
     *("config.json", "metrics.jsonl", "summary.json", "evaluations.json", "cost.json", "demos.npz", "curves.png"),
-    *("expert.mp4", "student.mp4", "students", "checkpoints", "tensorboard"),
+    *("expert.mp4", "student.mp4", "students", "checkpoints", "tensorboard", "export"),
 }
 """What a run directory holds."""
 

@@ -46,7 +46,8 @@ def serve(session: Session, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("", port))
     except (OSError, OverflowError) as error:
-        raise UserError(f"--port {port}: {error}; choose another port") from error
+        problem = error.strerror if isinstance(error, OSError) else "there is no such port"
+        raise UserError(f"--port {port}: {problem}; choose another port") from error
     with contextlib.redirect_stdout(io.StringIO()):  # viser's greeting has many lines
         server = viser.ViserServer(port=port, label=session.env.task.name, verbose=False)
     print(f"serving http://localhost:{port} until interrupted (ctrl-c)", flush=True)
