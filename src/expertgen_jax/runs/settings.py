@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from expertgen_jax import bounds
 from expertgen_jax.bounds import Count, Seed
@@ -16,7 +16,10 @@ from expertgen_jax.learning.steering import SteerConfig
 from expertgen_jax.learning.student import StudentConfig
 from expertgen_jax.task import Level, Task
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,15 +102,15 @@ def from_json(default: T, stored: Mapping[str, Any]) -> T:
       KeyError, TypeError: it is not of this version.
     """
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(default):  # type: ignore[arg-type]
+    for field in dataclasses.fields(default):
         old, new = getattr(default, field.name), stored[field.name]
-        if dataclasses.is_dataclass(old):
+        if dataclasses.is_dataclass(old) and not isinstance(old, type):
             values[field.name] = from_json(old, new)
         else:
             values[field.name] = tuple(new) if isinstance(old, tuple) else new
     if values.get("demos") is not None:
         values["demos"] = Path(values["demos"])
-    return dataclasses.replace(default, **values)  # type: ignore[type-var]
+    return dataclasses.replace(default, **values)
 
 
 def with_preset(settings: T, preset: Mapping[str, Any]) -> T:
@@ -118,12 +121,15 @@ def with_preset(settings: T, preset: Mapping[str, Any]) -> T:
     """
     if not isinstance(preset, Mapping):
         raise UserError(f"the task's preset is {preset!r}, expected settings by name, such as {{'steer': {{...}}}}")
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in preset.items():
         old = getattr(settings, str(name), None)
-        if old is None and name not in {field.name for field in dataclasses.fields(settings)}:  # type: ignore[arg-type]
+        if old is None and name not in {field.name for field in dataclasses.fields(settings)}:
             raise UserError(f"the task's preset: there is no setting '{name}' among those of {type(settings).__name__}")
-        values[name] = with_preset(old, value) if dataclasses.is_dataclass(old) else value
+        if dataclasses.is_dataclass(old) and not isinstance(old, type):
+            values[name] = with_preset(old, value)
+        else:
+            values[name] = value
         if old is not None and not isinstance(values[name], (int, float) if isinstance(old, float) else type(old)):
             raise UserError(f"the task's preset: '{name}' is {value!r}, expected {type(old).__name__}")
-    return dataclasses.replace(settings, **values)  # type: ignore[type-var]
+    return dataclasses.replace(settings, **values)
