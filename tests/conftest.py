@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the package does; JAX would set another, also for children
 os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported: its renderer needs no display then
+# Most programs here run for milliseconds and compile for seconds, also those of commands in processes of their own.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 from flax.struct import PyTreeNode
 from jaxtyping import install_import_hook
@@ -22,6 +24,17 @@ from pressing import Path, press_program
 
 from expertgen_jax.sim import rollout
 from expertgen_jax.tasks.registry import load_task
+
+SLOW_FIXTURES = {"small_run", "student_run", "workplace"}
+"""Whole runs, which many tests look at."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever compiles for MJX, or needs a whole run, is slow."""
+    for item in items:
+        params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "mjx" in params or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

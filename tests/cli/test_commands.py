@@ -96,6 +96,7 @@ def test_evaluate_prints_what_it_stores(small_run):
     assert f"{figures['success']:.1%}" in out and figures["episodes"] == 32
 
 
+@pytest.mark.slow
 def test_killed_run_ends_with_the_same_figures(small_run, tmp_path):
     run = tmp_path / "killed"
     for saved in (1, 2):  # kill -9 after the first checkpoint, and again after the second
@@ -238,6 +239,7 @@ def test_an_edited_task_file_is_noticed(tmp_path):
         load_run(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_interrupting_is_no_error(tmp_path):
     process = start("steer.py", "--run-dir", str(tmp_path / "run"), *SMALL)
     while not (tmp_path / "run" / "checkpoints" / "prior").exists() and process.poll() is None:

@@ -19,6 +19,7 @@ def test_it_reads_the_state_that_tasks_may_read():
     assert set(DEPLOY["STATE"]) == set(PORTABLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["peg", "block_on_rail"])
 def test_depth_pictures_are_those_of_the_cameras(envs, name):
     env, size = envs(name, "native"), 32

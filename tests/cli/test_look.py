@@ -49,6 +49,7 @@ def test_tasks_are_listed():
     assert all(len(line.split()) > 3 for line in out.splitlines())
 
 
+@pytest.mark.slow
 def test_check_tells_of_a_task_and_its_script():
     code, out, err = call("check", "peg", "--seed", "3")
     assert code == 0 and not err, err

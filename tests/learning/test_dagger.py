@@ -152,6 +152,7 @@ def test_percepts_are_normalised_by_whole_episodes(dagger):
     np.testing.assert_allclose(state.student.std.felt, felt.std(0), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_later_rounds_add_to_the_labels(dagger):
     program = jax.jit(Dagger.round)
     states = [jax.jit(Dagger.init)(dagger, jax.random.key(0))]
@@ -173,6 +174,7 @@ def run(tmp_path):
     return RunDirectory(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_student_learns_to_see_the_goal(dagger, run):
     able = of(dagger, updates=150)
     learnt = loops.distill(run, able, jax.random.key(0), Progress())
@@ -183,6 +185,7 @@ def test_a_student_learns_to_see_the_goal(dagger, run):
     assert worlds.success[within].mean() > 0.9
 
 
+@pytest.mark.slow
 def test_an_interrupted_distillation_ends_as_an_undisturbed_one(dagger, run, tmp_path_factory):
     dagger = of(dagger, state=True)
     undisturbed = loops.distill(run, dagger, jax.random.key(0), Progress())

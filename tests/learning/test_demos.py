@@ -206,6 +206,7 @@ def test_demonstrations_hold_what_was_seen_until_each_episode_ended():
         assert success == (x[-1] + 0.02 > 0.1) or abs(x[-1] - 0.09) < 0.01
 
 
+@pytest.mark.slow
 def test_a_further_try_begins_where_the_one_before_it_failed():
     env, key = rollout.make_env(cart(), "native"), jax.random.key(0)
     once, diverged = demos_lib.demonstrate(env, key, DemoConfig(episodes=32))

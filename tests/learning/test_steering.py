@@ -268,6 +268,7 @@ def test_the_same_key_gives_the_same_training_to_the_bit(programs, trained):
     assert changed(run(programs, 1).learnt.learner, trained.learnt.learner)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_seeds_one_by_one(machine, programs):
     keys = jax.random.split(jax.random.key(6))
     both = jit(jax.vmap(lambda key: machine.block(machine.init(key))))(keys)

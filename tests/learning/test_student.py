@@ -37,6 +37,7 @@ def config(modality, **changes):
     return dataclasses.replace(SMALL, modality=modality, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", SEEN)
 def test_percepts_have_their_shapes_and_a_student_acts_on_them(env, world, modality):
     eyes = Eyes(env, config(modality, history=2), OFF)
@@ -48,6 +49,7 @@ def test_percepts_have_their_shapes_and_a_student_acts_on_them(env, world, modal
     assert actions.shape == CHUNK and (jnp.abs(actions) <= 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ["depth", "rgb", "points", "blank"])
 def test_where_the_socket_is_shows_in_pictures_only(env, world, modality):
     eyes = Eyes(env, config(modality), OFF)
@@ -65,6 +67,7 @@ def test_where_the_socket_is_shows_in_pictures_only(env, world, modality):
     assert not changed.size if modality == "blank" else changed.mean() > 0.02
 
 
+@pytest.mark.slow
 def test_memory_keeps_the_newest_percepts_first(env, world):
     eyes = Eyes(env, config("depth", history=3), OFF)
 
@@ -80,6 +83,7 @@ def test_memory_keeps_the_newest_percepts_first(env, world):
     np.testing.assert_array_equal(memory.percepts.felt[:, 0], [3, 2, 1])
 
 
+@pytest.mark.slow
 def test_a_late_picture_is_the_one_before(env, world):
     eyes = Eyes(env, config("depth"), VisualRandomization(stale=1.0, noise=0.01))
     first = perceive(eyes, begin(eyes), world, 1)
@@ -88,6 +92,7 @@ def test_a_late_picture_is_the_one_before(env, world):
     np.testing.assert_array_equal(second.percepts.seen, first.percepts.seen)
 
 
+@pytest.mark.slow
 def test_points_are_in_the_frame_of_the_workspace(env, world):
     eyes = Eyes(env, config("points", points=256), OFF)
     cloud = perceive(eyes, begin(eyes), world, 1).percepts.seen[0]
@@ -110,6 +115,7 @@ def test_statistics_normalise_what_is_felt_and_seen():
     np.testing.assert_allclose(std.seen.ravel(), 0.5, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modality", "shape"), [("depth", (1, 8, 8, 1)), ("points", (16, 3))])
 @pytest.mark.parametrize("head", ["regression", "diffusion"])
 def test_a_student_learns_from_what_it_sees(modality, shape, head):

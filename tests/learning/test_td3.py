@@ -227,6 +227,7 @@ def chain_buffer(worlds=64, steps=48):
     return buffer
 
 
+@pytest.mark.slow
 def test_a_chain_of_known_values_is_learnt():
     learner = Learner(CHAIN, 4, 4, 1, (0.0, 1.0))
 

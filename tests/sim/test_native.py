@@ -29,6 +29,7 @@ print(len(hits), executable(start))
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_program_is_found_again_in_another_process(tmp_path):
     def play() -> tuple[int, str]:
         env = os.environ | {"PYTHONHASHSEED": "random"}

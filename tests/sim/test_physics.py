@@ -125,6 +125,7 @@ def test_native_worlds_are_independent_of_the_batch(envs):
         np.testing.assert_array_equal(getattr(alone, name), whole[1], err_msg=name)
 
 
+@pytest.mark.slow
 def test_mjx_moves_like_native(press):
     start = np.array([0.0, 0, 0.09, 0, 0.05, 0])
     free = start + np.linspace(0, 1, CONTROL_STEPS)[:, None] * [0.03, -0.02, 0.02, 0.3, -0.2, 0.1]

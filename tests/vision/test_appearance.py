@@ -32,6 +32,7 @@ def see(env, world):
     return see
 
 
+@pytest.mark.slow
 def test_off_is_what_the_cameras_see(env, world, see):
     image = see(OFF, 0, 0)
     geoms = camera.visible(env.model.mj, world.data, world.fields)
@@ -52,6 +53,7 @@ def test_every_camera_sees_plug_and_socket(env, see):
             assert (seen == env.model.mj.body(name).id).sum() > 5, name
 
 
+@pytest.mark.slow
 def test_an_appearance_stays_for_the_episode_and_differs_between_episodes(see):
     still = dataclasses.replace(DEFAULT, noise=0.0, holes=0.0, stale=0.0)
     one, same, other = see(still, 0, 0), see(still, 0, 1), see(still, 1, 0)
@@ -60,6 +62,7 @@ def test_an_appearance_stays_for_the_episode_and_differs_between_episodes(see):
     assert (one.depth != other.depth).mean() > 0.3
 
 
+@pytest.mark.slow
 def test_draws_stay_in_their_ranges(env):
     draw = jax.jit(jax.vmap(lambda key: appearance.draw(STRONG, env.task, env.model.mj, key)))
     looks = draw(jax.random.split(jax.random.key(0), 500))
@@ -75,6 +78,7 @@ def test_draws_stay_in_their_ranges(env):
     np.testing.assert_array_equal(place[..., 2], height, err_msg="they stand on the ground")
 
 
+@pytest.mark.slow
 def test_distractors_are_seen_and_hide_nothing_but_what_is_behind(see):
     clear, cluttered = see(OFF, 0, 0), see(VisualRandomization(distractors=6), 0, 0)
     new = np.asarray(cluttered.segmentation == -2)
@@ -83,6 +87,7 @@ def test_distractors_are_seen_and_hide_nothing_but_what_is_behind(see):
     np.testing.assert_array_equal(cluttered.depth[~new], clear.depth[~new])
 
 
+@pytest.mark.slow
 def test_depth_is_measured_with_noise_in_steps_and_with_holes(see):
     true = np.asarray(see(OFF, 0, 0).depth)
     near = true < 5

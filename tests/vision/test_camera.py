@@ -97,6 +97,7 @@ def test_rays_meet_what_mujocos_meet(names):
     assert compared > 50
 
 
+@pytest.mark.slow
 def test_the_scene_of_a_task(envs):
     """The assembly scene, whose sizes are data, from a fixed camera and from the hand."""
     env = envs("assembly", "native")

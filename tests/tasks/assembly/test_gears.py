@@ -90,6 +90,7 @@ def test_success_is_the_seated_gear_and_no_other(envs, backend):
     assert_judged(env, cases)
 
 
+@pytest.mark.slow
 def test_script_is_imperfect(envs):
     env = envs("gear_on_shaft", "native")
     worlds = rollout.play(env, rollout.scripted_agent(env.task), jax.random.key(5), 256)

@@ -98,6 +98,7 @@ def test_plug_pressed_down_stays_out_of_the_surface(press, backend, x, surface):
     assert_honest(peg, sunk_below(peg, path, surface))
 
 
+@pytest.mark.slow
 def test_capped_contacts_change_nothing(envs):
     """From every state of a press, MJX with its cap on contacts does what it does without."""
     task = envs("peg", "mjx").task
@@ -343,6 +344,7 @@ def test_true_hole_is_not_in_the_observation(env):
 # --- demonstrators ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "low", "high"), [("script", 0.10, 0.40), ("strong_script", 0.90, 1.0)], ids=["imperfect", "strong"]
 )

@@ -218,6 +218,7 @@ def test_one_shape_is_the_same_program_as_another(envs):
     assert lowered[0] == lowered[1]
 
 
+@pytest.mark.slow
 def test_scripts_are_imperfect_on_every_shape(env):
     worlds = rollout.play(env, rollout.scripted_agent(env.task), jax.random.key(5), 900)
     success, variant = np.asarray(worlds.success), np.asarray(worlds.variant)
@@ -227,6 +228,7 @@ def test_scripts_are_imperfect_on_every_shape(env):
     assert (worlds.lenient | ~worlds.success).all(), "strict success implies lenient success"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bias", "low", "high"), [(0.0, 0.8, 1.0), (1.0, 0.05, 0.8)], ids=["exact", "biased"])
 def test_disassembly_played_backwards_assembles(env, bias, low, high):
     config = demos.DemoConfig(episodes=180, source="disassembly", bias=bias)

@@ -9,6 +9,7 @@ from expertgen_jax.tasks.registry import FAMILIES
 pytestmark = pytest.mark.parametrize("name", FAMILIES["tabletop"])
 
 
+@pytest.mark.slow
 def test_scripts_are_imperfect(envs, name):
     env = envs(name, "native")
     worlds = rollout.play(env, rollout.scripted_agent(env.task), jax.random.key(5), 256)

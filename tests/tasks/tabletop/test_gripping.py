@@ -71,6 +71,7 @@ def test_no_energy_comes_from_nothing(squeeze, name, backend):
     assert fall.max() > 0.03, "and it does fall"
 
 
+@pytest.mark.slow
 def test_the_back_ends_agree(squeeze):
     native, mjx = squeeze("native", "lift_brick"), squeeze("mjx", "lift_brick")
     np.testing.assert_allclose(native[0][:2, :800, 10], mjx[0][:2, :800, 10], atol=0.003)
