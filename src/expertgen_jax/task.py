@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import mujoco
 
 Context = Any
-"""A pytree of arrays that stays constant during an episode (calibration errors, goals, ...)."""
+"""A pytree of arrays of an episode: calibration errors, goals, ...; constant but for what `Task.update` changes."""
 
 Level = Literal["off", "default", "strong"]
 """How much is randomised, of physics or of what cameras see."""
@@ -247,6 +247,8 @@ class Task:
       strong_script: a better one, to compare with.
       disassembly: how to take the finished work apart, for demonstrations that are made backwards.
       lenient: `(data, context) -> bool`, latched over an episode; for comparison with published figures only.
+      update: `(data, context, key) -> context`, what of the context changes, at the start and after each control
+        step: what a sensor reports, late and with errors, or what has happened so far.
       privileged: `(data, context) -> array [n]`, what the critic sees besides the observation.
       senses: what a student perceives.
       final_pose: `(data, context) -> {name: scalar}` (SI), whose quantiles over final states tell how it succeeded.
@@ -273,6 +275,7 @@ class Task:
     strong_script: Script | None = None
     disassembly: Disassembly | None = None
     lenient: Predicate | None = None
+    update: Callable[[Any, Context, jax.Array], Context] | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None
     senses: Senses | None = None
     final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None

@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from pressing import BACKENDS
 from toy import TOY
 
 from expertgen_jax.sim import evaluation, rollout
-from expertgen_jax.sim.rollout import Env, World
+from expertgen_jax.sim.rollout import Agent, Env, Policy, World
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ def make_worlds(success, lenient, diverged):
         return jnp.array([bit == "1" for bit in bits])
 
     return World(
+        key=jax.random.split(jax.random.key(0), 5),
         data=jnp.arange(5.0),
         context=jnp.full(5, 10.0),
         fields={},
@@ -131,7 +133,24 @@ def test_summary_of_a_task_without_extras():
 def test_figures_do_not_depend_on_how_many_play_side_by_side(backend, monkeypatch):
     env, script = rollout.make_env(TOY, backend), rollout.scripted_agent(TOY)
     at_once = evaluation.evaluate(env, script, 10)
-    monkeypatch.setattr(evaluation, "SIDE_BY_SIDE", 4)
+    monkeypatch.setattr(evaluation, "AT_ONCE", 4)
     assert evaluation.evaluate(env, script, 10) == at_once
     assert at_once["physics"] == backend and at_once["episodes"] == 10
     assert 0 < at_once["success"] <= 1 and np.isfinite(at_once["median_steps"])
+
+
+def test_what_still_holds_later_is_told_apart():
+    """A bead that an agent brings to its goal stays there if nobody moves it on."""
+
+    def leave(params, memory, world, key):
+        there = jnp.abs(world.data.qpos - 0.2) < 0.005
+        gone = memory | (there.all() & (world.steps >= 2))
+        return gone, jnp.where(gone, 0.9, jnp.clip((0.2 - world.data.ctrl) / 0.1, -0.5, 0.5))[None]
+
+    env = rollout.make_env(TOY, "native")
+    staying = evaluation.lasting(env, rollout.scripted_agent(TOY), 8)
+    assert staying == {"acting": 1.0, "still": 1.0}
+    leaving = Agent("leaving", Policy(1, lambda key: jnp.bool_(False), leave))
+    assert evaluation.lasting(env, leaving, 8) == {"acting": 0.0, "still": 1.0}
+    lazy = rollout.untrained_agents(TOY)["zero"]
+    assert evaluation.lasting(env, lazy, 8) == {"acting": None, "still": None}

@@ -79,3 +79,15 @@ def test_an_error_in_the_engine_ends_the_program_and_names_itself(envs, monkeypa
     monkeypatch.setattr(native, "_worlds", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="MemoryError: no room for so many worlds"):
         jax.block_until_ready(jax.jit(lambda q: physics.init(model, q))(np.zeros(6, np.float32)))
+
+
+@pytest.mark.slow
+def test_leaving_while_a_program_runs_is_no_crash():
+    program = """
+import jax
+from expertgen_jax import load_task, make_env, play
+from expertgen_jax.sim.rollout import scripted_agent
+env = make_env(load_task("peg"), "native")
+worlds = play(env, scripted_agent(env.task), jax.random.key(0), 256)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

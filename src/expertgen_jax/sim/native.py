@@ -128,6 +128,9 @@ def _worlds(mj: mujoco.MjModel, fields: tuple[str, ...], count: int) -> _Worlds:
 
 # --- XLA's foreign function interface ---------------------------------------------------------------------------
 
+# A program that runs on while Python exits would call a function that is gone.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+
 _TARGET = "expertgen_jax.native"
 _METADATA, _EXECUTE = 1, 3
 
