@@ -54,7 +54,7 @@ def without(name):
 
 
 def with_entry(name, value):
-    array = getattr(make_demos(), name).copy()
+    array = getattr(make_demos(), name).astype(float)
     array[1, 1] = value
     return replaced(**{name: array})
 
@@ -102,6 +102,12 @@ def single_array(path):
         pytest.param(replaced(obs=np.full((12, 2), "a")), "'obs'", id="obs of text"),
         pytest.param(with_entry("obs", np.nan), "'obs' holds numbers that are not finite", id="NaN obs"),
         pytest.param(with_entry("actions", np.inf), "'actions' holds numbers that are not finite", id="inf action"),
+        pytest.param(with_entry("obs", 1e39), "'obs' holds numbers that are not finite", id="too large for float32"),
+        pytest.param(replaced(success=np.array([1.0, np.nan, 0.0])), "'success' must be 0 or 1", id="NaN success"),
+        pytest.param(
+            replaced(success=np.array([1.0, 0.3, 0.0])), "'success' must be 0 or 1", id="a third of a success"
+        ),
+        pytest.param(replaced(success=np.array([1, -1, 0])), "'success' must be 0 or 1", id="negative success"),
         pytest.param(with_entry("actions", -1.5), "must lie in [-1, 1], found 1.5", id="large action"),
         pytest.param(replaced(lengths=np.array([9, 0, 3])), "empty ones", id="empty episode"),
         pytest.param(replaced(lengths=np.array([14, -6, 4])), "empty ones", id="negative length"),
@@ -125,30 +131,43 @@ def test_a_bad_file_is_explained_in_one_line(tmp_path, write, problem):
     assert "\n" not in message
 
 
-def test_chunks_begin_within_successful_episodes():
+def test_chunks_are_of_successful_episodes_and_repeat_the_last_action():
     demos = make_demos()  # steps 0-4 succeed, 5-7 fail, 8-11 succeed
-    assert demos_lib.chunk_starts(demos, 3, failures=0.0).tolist() == [0, 1, 2, 8, 9]
-    assert demos_lib.chunk_starts(demos, 1, failures=0.0).tolist() == [0, 1, 2, 3, 4, 8, 9, 10, 11]
-
-
-def test_chunks_begin_within_failures_where_asked():
-    assert demos_lib.chunk_starts(make_demos(), 3, failures=1.0).tolist() == [0, 1, 2, 5, 8, 9]
-
-
-def test_a_share_of_the_failures_is_the_first_of_them():
-    demos = make_demos((2, 2, 2, 2, 2), (False, True, False, False, False))
-    assert demos_lib.chunk_starts(demos, 2, failures=0.5).tolist() == [0, 2, 4]
+    expected = [
+        [0, 1, 2],
+        [1, 2, 3],
+        [2, 3, 4],
+        [3, 4, 4],
+        [4, 4, 4],
+        [8, 9, 10],
+        [9, 10, 11],
+        [10, 11, 11],
+        [11, 11, 11],
+    ]
+    assert demos_lib.windows(demos, 3).tolist() == expected
+    assert demos_lib.windows(demos, 1).ravel().tolist() == [0, 1, 2, 3, 4, 8, 9, 10, 11]
 
 
 def test_failures_serve_where_nothing_succeeded():
     demos = make_demos(success=(False, False, False))
-    assert demos_lib.chunk_starts(demos, 4, failures=0.0).tolist() == [0, 1, 8]
+    assert demos_lib.windows(demos, 2)[:, 0].tolist() == list(range(12))
 
 
-def test_episodes_shorter_than_a_chunk_give_none():
-    assert demos_lib.chunk_starts(make_demos(), 5, failures=1.0).tolist() == [0]
-    assert demos_lib.chunk_starts(make_demos(), 6, failures=1.0).tolist() == []
-    assert demos_lib.chunk_starts(make_demos((1, 1), (True, True)), 4, failures=0.0).tolist() == []
+def test_an_episode_shorter_than_a_chunk_is_learnt_too():
+    assert demos_lib.windows(make_demos((1, 2), (True, True)), 4).tolist() == [[0] * 4, [1, 2, 2, 2], [2] * 4]
+
+
+def test_other_units_and_another_order_are_noticed():
+    rng = np.random.default_rng(0)
+    starts = rng.uniform([0.1, -0.05], [0.2, 0.05], (256, 2)).astype(np.float32)
+    demos = make_demos((1,) * 50, (True,) * 50)._replace(obs=starts[:50])
+    names = ["height", "way"]
+    assert demos_lib.strange(demos, starts, names) == []
+    (told,) = demos_lib.strange(demos._replace(obs=1000 * demos.obs), starts, ["pose", "pose"])
+    assert "'pose'" in told
+    assert len(demos_lib.strange(demos._replace(obs=demos.obs[:, ::-1]), starts, names)) == 2
+    (told,) = demos_lib.strange(demos._replace(actions=0.02 * demos.actions), starts, names)
+    assert "other units" in told
 
 
 def scene() -> mujoco.MjSpec:
@@ -190,7 +209,8 @@ def cart() -> Task:
 
 def test_demonstrations_hold_what_was_seen_until_each_episode_ended():
     env = rollout.make_env(cart(), "native")
-    demos, diverged = demos_lib.demonstrate(env, jax.random.key(0), DemoConfig(episodes=32))
+    demos, asked = demos_lib.demonstrate(env, jax.random.key(0), DemoConfig(episodes=32, max_episodes=32))
+    diverged = asked.diverged
     assert 0 < diverged < 32
     assert len(demos.lengths) == len(demos.success) == 32 - diverged
     assert len(demos.obs) == len(demos.actions) == demos.lengths.sum()
@@ -206,12 +226,27 @@ def test_demonstrations_hold_what_was_seen_until_each_episode_ended():
         assert success == (x[-1] + 0.02 > 0.1) or abs(x[-1] - 0.09) < 0.01
 
 
+def test_the_demonstrator_is_asked_again_until_there_are_enough_successes():
+    env, key = rollout.make_env(cart(), "native"), jax.random.key(0)
+    told = []
+    config = DemoConfig(episodes=32, successes=30, max_episodes=1000)
+    demos, asked = demos_lib.demonstrate(env, key, config, told.append)
+    assert asked == told[-1] and asked.episodes == 32 * len(told) and len(told) > 1
+    assert told[-2].succeeded < 30 <= asked.succeeded == demos.success.sum()
+    first, _ = demos_lib.demonstrate(env, key, dataclasses.replace(config, max_episodes=32))
+    np.testing.assert_array_equal(demos.obs[: len(first.obs)], first.obs)
+    assert demos.success[len(first.success) :].all(), "later failures are counted and not kept"
+    _, asked = demos_lib.demonstrate(env, key, dataclasses.replace(config, successes=10**6, max_episodes=100))
+    assert asked.episodes == 128, "it gives up after the round that reaches the limit"
+
+
 @pytest.mark.slow
 def test_a_further_try_begins_where_the_one_before_it_failed():
     env, key = rollout.make_env(cart(), "native"), jax.random.key(0)
-    once, diverged = demos_lib.demonstrate(env, key, DemoConfig(episodes=32))
-    demos, still_diverged = demos_lib.demonstrate(env, key, DemoConfig(episodes=32, tries=9))
-    assert still_diverged == diverged
+    config = DemoConfig(episodes=32, max_episodes=32)
+    once, asked = demos_lib.demonstrate(env, key, config)
+    demos, again = demos_lib.demonstrate(env, key, dataclasses.replace(config, tries=9))
+    assert again.diverged == asked.diverged
     np.testing.assert_array_equal(demos.obs[: len(once.obs)], once.obs)
     np.testing.assert_array_equal(demos.success[: len(once.success)], once.success)
     assert demos.success.sum() == len(once.success), "a cart that goes on gets there, and none goes on after that"
@@ -224,7 +259,7 @@ def test_a_further_try_begins_where_the_one_before_it_failed():
 
 
 def test_disassembly_is_refused_where_the_task_does_not_say_how():
-    config = DemoConfig(episodes=3, source="disassembly")
+    config = DemoConfig(episodes=3, max_episodes=3, source="disassembly")
     with pytest.raises(UserError, match=r"cart.*disassembly"):
         demos_lib.demonstrate(rollout.make_env(cart(), "native"), jax.random.key(0), config)
 
@@ -243,14 +278,14 @@ def test_disassembly_goes_back_the_way_it_came():
         cart(), disassembly=apart, control=lambda data, action: 60.0 * (action - data.qpos), horizon=60
     )
     env, key = rollout.make_env(task, "native"), jax.random.key(0)
-    exact, _ = demos_lib.demonstrate(env, key, DemoConfig(episodes=3, source="disassembly", bias=0.0))
+    exact, _ = demos_lib.demonstrate(env, key, DemoConfig(episodes=3, max_episodes=3, source="disassembly", bias=0.0))
     assert exact.success.all()
     assert (exact.obs[:, 0] < 0.1).all() and exact.obs[0, 0] < 0.08, "it starts where it was taken to"
-    beside, _ = demos_lib.demonstrate(env, key, DemoConfig(episodes=3, source="disassembly", bias=0.1))
+    beside, _ = demos_lib.demonstrate(env, key, DemoConfig(episodes=3, max_episodes=3, source="disassembly", bias=0.1))
     assert not beside.success.any(), "the whole path is 0.05 m beside"
     np.testing.assert_allclose(beside.actions[:4] - exact.actions[:4], -0.05, atol=1e-6)
 
-    quiet = DemoConfig(episodes=3, source="disassembly", bias=0.0, start_noise=False)
+    quiet = DemoConfig(episodes=3, max_episodes=3, source="disassembly", bias=0.0, start_noise=False)
     with pytest.raises(UserError, match=r"cart.*nominal_script"):
         demos_lib.demonstrate(env, key, quiet)
     apart = apart._replace(nominal_script=Script(apart.script.init, lambda m, data, start, key: (m, data.qpos - 0.01)))
@@ -262,7 +297,7 @@ def test_disassembly_goes_back_the_way_it_came():
 
 def test_start_noise_is_left_out_only_where_the_task_says_how():
     task = cart()
-    config = DemoConfig(episodes=3, start_noise=False)
+    config = DemoConfig(episodes=3, max_episodes=3, start_noise=False)
     with pytest.raises(UserError, match=r"cart.*nominal_reset"):
         demos_lib.demonstrate(rollout.make_env(task, "native"), jax.random.key(0), config)
     task = dataclasses.replace(task, nominal_reset=lambda key: Start(qpos=jnp.array([0.05]), context=jnp.float32(0.05)))

@@ -25,10 +25,10 @@ jit = functools.partial(
 HORIZON, CHUNK, CONTROL_DT, NEAR, EDGE = 6, 4, 0.02, 0.03, -0.8
 CONFIG = SteerConfig(
     worlds=16,
-    block_iterations=6,
-    warmup_decisions=6,
-    updates=2,
-    buffer_decisions=16,
+    block_decisions=6 * 16,
+    warmup_decisions=6 * 16,
+    updates=32,
+    buffer_decisions=16 * 16,
     learner=td3.TD3Config(batch_size=32, atoms=11, actor_hidden=(16,), critic_hidden=(16,)),
 )
 
@@ -159,11 +159,31 @@ def test_steps_and_episodes_are_counted(trained):
         assert int(state.iteration) == int(state.buffer.added) == 6 * blocks
         assert int(state.episodes) == over.sum()
         assert int(state.env_steps) == steps[past.valid].sum() + (~past.valid).sum()  # a blow-up takes one
-    over = history(trained.learnt).terminated | history(trained.learnt).truncated | ~history(trained.learnt).valid
-    figures = (trained.warm_figures, trained.learnt_figures)
-    assert [int(f["finished"]) for f in figures] == [over[:6].sum(), over[6:].sum()]
-    terminated = history(trained.learnt).terminated
-    assert [int(f["succeeded"]) for f in figures] == [terminated[:6].sum(), terminated[6:].sum()]
+
+
+def test_training_success_is_of_each_worlds_last_episode(trained):
+    past = history(trained.learnt)
+    over = past.terminated | past.truncated | ~past.valid
+    for upto, figures in ((6, trained.warm_figures), (12, trained.learnt_figures)):
+        last = upto - 1 - over[:upto][::-1].argmax(0)  # the decision that ended it
+        assert over[:upto].any(0).all()
+        assert float(figures["train_success"]) == past.terminated[last, np.arange(16)].mean()
+
+
+def test_nothing_is_said_of_training_success_before_every_world_ended_an_episode(machine, programs):
+    short = Steering(machine.env, PRIOR, dataclasses.replace(CONFIG, block_decisions=16))
+    _, figures = jit(short.block)(programs.init(jax.random.key(0)))
+    assert jnp.isnan(figures["train_success"])
+
+
+def test_with_more_worlds_a_decision_is_learnt_from_as_often():
+    few, many = SteerConfig(worlds=256), SteerConfig(worlds=4096)
+    for config in (few, many, SteerConfig(worlds=16384)):
+        assert config.actor_updates * 2 / config.worlds == few.actor_updates * 2 / 256
+        assert config.warmup_iterations * config.worlds == pytest.approx(few.warmup_decisions, rel=0.5)
+        assert config.buffer_iterations * config.worlds >= few.buffer_decisions
+    assert (few.block_iterations, few.warmup_iterations, few.buffer_iterations, few.actor_updates) == (30, 90, 512, 2)
+    assert many.buffer_iterations == 32 and SteerConfig(worlds=16384).buffer_iterations == steering.SHORTEST_BUFFER
 
 
 def test_every_block_learns(trained):
@@ -175,7 +195,7 @@ def test_every_block_learns(trained):
 
 def test_warm_up_draws_clipped_normal_noise(trained):
     past = history(trained.warm)
-    noise = CONFIG.noise_bound * past.action[past.valid]
+    noise = past.action[past.valid]
     assert noise.shape[1:] == (8,)
     assert np.abs(noise).max() <= CONFIG.noise_bound + 1e-6
     assert 0.08 < (np.abs(noise) > CONFIG.noise_bound - 1e-4).mean() < 0.19  # 13.4 % of N(0, 1) lie beyond 1.5
@@ -228,7 +248,7 @@ def test_diverged_worlds_are_counted_and_not_stored(trained):
 
 def test_exploration_noise_is_redrawn_where_an_episode_ends(programs, trained):
     state = trained.learnt
-    after, _ = programs.act(state)
+    after = programs.act(state)
     newest = jax.tree.map(lambda x: x[int(state.buffer.added)], after.buffer.transitions)
     over = newest.terminated | newest.truncated | ~newest.valid
     assert 0 < over.sum() < 16
@@ -239,6 +259,7 @@ def test_exploration_noise_is_redrawn_where_an_episode_ends(programs, trained):
 
 def test_the_expert_acts_as_steering_without_exploration(machine, programs, trained):
     state = trained.learnt
+    state = state.replace(learner=state.learner.replace(actor=state.learner.averaged))  # the expert is the average
     policy, expert = steering.expert_policy(CHUNK, CONFIG), machine.expert(state)
     assert expert.normalizer.mean.shape == (3,)  # what is privileged, the critics keep to themselves
 
@@ -247,11 +268,11 @@ def test_the_expert_acts_as_steering_without_exploration(machine, programs, trai
         chunks = jax.vmap(lambda w, k: policy.act((PRIOR, expert), (), w, k)[1])(worlds, keys)
         return jax.vmap(lambda w, c: rollout.advance(machine.env, w, c)[0].obs)(worlds, chunks)
 
-    acted, _ = programs.act(state.replace(sigma=jnp.zeros(16)))
+    acted = programs.act(state.replace(sigma=jnp.zeros(16)))
     newest = jax.tree.map(lambda x: x[int(state.buffer.added)], acted.buffer.transitions)
     obs = decide(state.worlds, jax.random.split(jax.random.key(0), 16))
     np.testing.assert_allclose(obs[newest.valid], newest.next_obs[newest.valid, :3], atol=1e-5)
-    explored, _ = programs.act(state)
+    explored = programs.act(state)
     assert jnp.abs(explored.buffer.transitions.next_obs - acted.buffer.transitions.next_obs).max() > 1e-3
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from expertgen_jax.bounds import Count, NonNegative, Share
+from expertgen_jax.bounds import Count, NonNegative
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic
 from expertgen_jax.sim import rollout
@@ -22,11 +23,13 @@ class DemoConfig:
     """Scripted demonstrations."""
 
     episodes: Count = 1536
-    """Episodes to record, failed ones included, which are marked."""
+    """Episodes that the demonstrator is asked for at a time, failed ones included."""
+    successes: Count = 400
+    """Successful episodes that are wanted; the demonstrator is asked again until there are so many."""
+    max_episodes: Count = 12288
+    """Episodes after which the demonstrator is asked no more."""
     start_noise: bool = True
     """Start from random places, as training does; otherwise from the task's nominal start (the paper's ablation)."""
-    failures: Share = 0.0
-    """Share of the failed episodes that the prior clones besides the successful ones."""
     tries: Count = 1
     """Attempts of the script at each start; each further one begins where the last failed, as an episode of its own."""
     source: Literal["script", "disassembly"] = "script"
@@ -51,29 +54,55 @@ class DemoSet(NamedTuple):
     success: Bool[np.ndarray, "episodes"]
 
 
-def demonstrate(env: Env, key: Key[Array, ""], config: DemoConfig) -> tuple[DemoSet, int]:
-    """Makes demonstrations; returns the episodes and how many diverged (those are left out).
+class Asked(NamedTuple):
+    """How demonstrations came about: `episodes` asked for, of which `succeeded`, and `diverged`, which are left out."""
+
+    episodes: int
+    succeeded: int
+    diverged: int
+
+
+def demonstrate(
+    env: Env, key: Key[Array, ""], config: DemoConfig, report: Callable[[Asked], None] = lambda asked: None
+) -> tuple[DemoSet, Asked]:
+    """Asks the demonstrator for episodes until `config.successes` of them succeeded.
+
+    Failures are kept of the first round only: they are there to be looked at, nothing learns from them.
+
+    Args:
+      env: the environment.
+      key: randomness.
+      config: who demonstrates, and how much.
+      report: called after each round.
 
     Raises:
       UserError: the task does not say how to make what is asked for.
     """
-    worlds, frames = (forwards if config.source == "script" else backwards)(env, key, config)
-    keep = ~np.asarray(worlds.diverged)
-    active = np.asarray(frames.active)[keep]
-    demos = DemoSet(
-        obs=np.asarray(frames.obs)[keep][active],
-        actions=np.asarray(frames.action)[keep][active],
-        lengths=active.sum(1),
-        success=np.asarray(worlds.success)[keep],
-    )
-    return demos, int((~keep).sum())
+    ask = (forwards if config.source == "script" else backwards)(env, config)
+    rounds: list[DemoSet] = []
+    asked = Asked(0, 0, 0)
+    while not rounds or (asked.succeeded < config.successes and asked.episodes < config.max_episodes):
+        worlds, frames = jax.device_get(ask(jax.random.fold_in(key, len(rounds))))
+        keep = ~worlds.diverged & (worlds.success | (not rounds))
+        active = frames.active[keep]
+        rounds.append(
+            DemoSet(frames.obs[keep][active], frames.action[keep][active], active.sum(1), worlds.success[keep])
+        )
+        asked = Asked(
+            asked.episodes + len(keep),
+            asked.succeeded + int(worlds.success.sum()),
+            asked.diverged + int(worlds.diverged.sum()),
+        )
+        report(asked)
+    return DemoSet(*map(np.concatenate, zip(*rounds, strict=True))), asked
 
 
-def forwards(env: Env, key: Key[Array, ""], config: DemoConfig) -> tuple[World, Frame]:
+def forwards(env: Env, config: DemoConfig) -> Callable[[Key[Array, ""]], tuple[World, Frame]]:
     """Rolls out the task's script, then as often as asked from where it failed; see `rollout.record`.
 
     Returns:
-      Final worlds and frames, as `rollout.record` does: of the first tries, then of the second, and so on.
+      A function of a key to final worlds and frames, as `rollout.record` makes them: of the first tries, then of the
+      second of those that failed, and so on.
     """
     task = env.task
     if not config.start_noise:
@@ -81,23 +110,28 @@ def forwards(env: Env, key: Key[Array, ""], config: DemoConfig) -> tuple[World, 
             raise UserError(f"--demo.no-start-noise: task '{task.name}' defines no nominal_reset")
         env = env.replace(task=dataclasses.replace(task, reset=task.nominal_reset))
     script = rollout.scripted_agent(task)
-    tries = [rollout.record(env, script, key, config.episodes)]
-    for number in range(1, config.tries):
-        worlds, _ = tries[-1]
-        failed = np.flatnonzero(~worlds.success & ~worlds.diverged)
-        if not len(failed):
-            break
-        keys = jax.random.split(jax.random.fold_in(key, config.episodes + number), len(failed))
-        left = jax.vmap(lambda world: rollout.restart(env, world))(jax.tree.map(operator.itemgetter(failed), worlds))
-        tries.append(rollout.record_from(env, script, left, jax.vmap(script.policy.init)(keys), keys))
-    return jax.tree.map(lambda *x: jnp.concatenate(x), *tries)
+
+    def ask(key: Key[Array, ""]) -> tuple[World, Frame]:
+        tries = [rollout.record(env, script, key, config.episodes)]
+        failing = ~tries[0][0].success & ~tries[0][0].diverged
+        kept = [tries[0]]
+        for number in range(1, config.tries):
+            keys = jax.random.split(jax.random.fold_in(key, config.episodes + number), config.episodes)
+            left = jax.vmap(lambda world: rollout.restart(env, world))(tries[-1][0])
+            tries.append(rollout.record_from(env, script, left, jax.vmap(script.policy.init)(keys), keys))
+            chosen = np.flatnonzero(failing)
+            kept.append(jax.tree.map(operator.itemgetter(chosen), tries[-1]))
+            failing &= ~tries[-1][0].success & ~tries[-1][0].diverged
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *kept)
+
+    return ask
 
 
-def backwards(env: Env, key: Key[Array, ""], config: DemoConfig) -> tuple[World, Frame]:
+def backwards(env: Env, config: DemoConfig) -> Callable[[Key[Array, ""]], tuple[World, Frame]]:
     """Takes the work apart in simulation and retraces each path backwards from where it ended.
 
     Returns:
-      Final worlds and frames of the retracing, as `rollout.record` does.
+      A function of a key to final worlds and frames of the retracing, as `rollout.record` makes them.
     """
     task = env.task
     if task.disassembly is None:
@@ -111,9 +145,11 @@ def backwards(env: Env, key: Key[Array, ""], config: DemoConfig) -> tuple[World,
         return jnp.bool_(False)
 
     apart_task = dataclasses.replace(task, reset=how.reset, success=never, lenient=None, horizon=how.steps)
+    apart_env = env.replace(task=apart_task)
     dismantler = rollout.Agent("disassembly", rollout.policy_from_script(script))
-    apart, frames = rollout.record(env.replace(task=apart_task), dismantler, key, config.episodes)
 
+    @jax.jit
+    @jax.vmap
     def begin(world: World, path: Float[Array, "time nq"], key: Key[Array, ""]) -> tuple[World, Any]:
         return rollout.restart(env, world), (path[::-1] + bias * how.bias(key), jnp.int32(0))
 
@@ -124,26 +160,31 @@ def backwards(env: Env, key: Key[Array, ""], config: DemoConfig) -> tuple[World,
         goal = path[jnp.minimum(step, len(path) - 1)]
         return (path, step + 1), how.retrace(world.data, goal)[None]
 
-    keys = jax.random.split(jax.random.fold_in(key, 1), config.episodes)
-    worlds, memories = jax.vmap(begin)(apart, frames.qpos, keys)
     retracer = rollout.Agent("retracing", rollout.Policy(1, lambda key: (), retrace))
-    return rollout.record_from(env, retracer, worlds, memories, keys)
+
+    def ask(key: Key[Array, ""]) -> tuple[World, Frame]:
+        apart, frames = rollout.record(apart_env, dismantler, key, config.episodes)
+        keys = jax.random.split(jax.random.fold_in(key, 1), config.episodes)
+        worlds, memories = begin(apart, frames.qpos, keys)
+        return rollout.record_from(env, retracer, worlds, memories, keys)
+
+    return ask
 
 
-def chunk_starts(demos: DemoSet, chunk: int, failures: float) -> Int[np.ndarray, "n"]:
-    """`[n]`, indices into `demos.obs` where a chunk begins that lies within one chosen episode.
+def cloned(demos: DemoSet) -> Bool[np.ndarray, "episodes"]:
+    """`[episodes]`: those that a prior learns from, which are the successful ones; all where nothing succeeded."""
+    return demos.success if demos.success.any() else np.ones_like(demos.success)
 
-    The successes are chosen and the first `failures` (a share) of what failed; all if nothing succeeded.
+
+def windows(demos: DemoSet, chunk: int) -> Int[np.ndarray, "n chunk"]:
+    """`[n, chunk]`, rows of `demos.actions` that make an action chunk, from each control step of the cloned episodes.
+
+    Past an episode's end its last action is repeated, so that its last steps are learnt too.
     """
-    failed = ~demos.success
-    chosen = demos.success | (np.cumsum(failed) <= failures * failed.sum()) | failed.all()
-    ends = np.cumsum(demos.lengths)
-    spans = [
-        np.arange(end - length, end - chunk + 1)
-        for end, length, ok in zip(ends, demos.lengths, chosen, strict=True)
-        if ok
-    ]
-    return np.concatenate(spans) if spans else np.zeros(0, int)
+    last = np.cumsum(demos.lengths) - 1
+    of = np.repeat(np.arange(len(last)), demos.lengths)  # the episode of each step
+    steps = np.flatnonzero(cloned(demos)[of])
+    return np.minimum(steps[:, None] + np.arange(chunk), last[of[steps], None])
 
 
 def save(path: Path, demos: DemoSet) -> None:
@@ -190,14 +231,40 @@ def load(path: Path, obs_size: int, action_size: int) -> DemoSet:
             raise fail(f"'{name}' has shape {array.shape}, expected {shape}")
     if time <= 0 or (demos.lengths <= 0).any():
         raise fail("holds no episodes, or empty ones")
+    if not np.isin(demos.success, (0, 1)).all():
+        raise fail("'success' must be 0 or 1 for each episode")
+    with np.errstate(over="ignore"):
+        demos = DemoSet(
+            obs=demos.obs.astype(np.float32),
+            actions=demos.actions.astype(np.float32),
+            lengths=demos.lengths.astype(int),
+            success=demos.success.astype(bool),
+        )
     for name in ("obs", "actions"):
         if not np.isfinite(getattr(demos, name)).all():
             raise fail(f"'{name}' holds numbers that are not finite")
     if np.abs(demos.actions).max() > 1 + 1e-6:
         raise fail(f"'actions' must lie in [-1, 1], found {np.abs(demos.actions).max():.3g}")
-    return DemoSet(
-        obs=demos.obs.astype(np.float32),
-        actions=demos.actions.astype(np.float32),
-        lengths=demos.lengths.astype(int),
-        success=demos.success.astype(bool),
-    )
+    return demos
+
+
+def strange(demos: DemoSet, starts: Float[np.ndarray, "n obs_size"], entries: Sequence[str]) -> list[str]:
+    """What of a user's demonstrations looks like other units, another order, or another task; a line each.
+
+    Args:
+      demos: the demonstrations.
+      starts: `[n, obs_size]`, observations at the start of the task's own episodes.
+      entries: the name of each number in an observation.
+    """
+    findings = []
+    if np.abs(demos.actions).max() < 0.1:
+        findings.append(
+            f"all actions are within {np.abs(demos.actions).max():.2g}: are they in other units than [-1, 1]?"
+        )
+    first = demos.obs[np.concatenate([[0], np.cumsum(demos.lengths)[:-1]])]
+    low, high = starts.min(0), starts.max(0)
+    slack = 0.5 * (high - low) + 1e-3
+    outside = ((first < low - slack) | (first > high + slack)).mean(0) > 0.5
+    for name in dict.fromkeys(np.asarray(entries)[outside]):
+        findings.append(f"episodes start with '{name}' where the task's own never do: other units, or another order?")
+    return findings

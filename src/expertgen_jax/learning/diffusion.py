@@ -47,6 +47,10 @@ class DiffusionConfig:
     """Decay of the moving average of the prior's weights; the average is what is kept."""
 
 
+OUTLIERS = (0.001, 0.999)
+"""Quantiles of the demonstrations within which they are normalised."""
+
+
 class Prior(struct.PyTreeNode):
     """A trained diffusion policy; a pytree of arrays with its configuration.
 
@@ -220,33 +224,40 @@ class Cloning(struct.PyTreeNode):
       prior: normalises observations and actions; its weights are not used.
       obs: `[time, obs_size]`, normalised; actions: `[time, action_size]`, in [-1, 1] of their bounds: control steps of
         all episodes, end to end.
-      starts: `[n]`, where chunks begin that lie within one episode.
+      windows: `[n, chunk]`, the rows of each action chunk, which is for the observation of its first.
     """
 
     prior: Prior
     obs: Float[Array, "time obs_size"]
     actions: Float[Array, "time action_size"]
-    starts: Int[Array, "n"]
+    windows: Int[Array, "n chunk"]
 
     @classmethod
     def of(
         cls,
-        obs: Float[Array, "time obs_size"],
-        actions: Float[Array, "time action_size"],
-        starts: Int[Array, "n"],
+        obs: Float[np.ndarray, "time obs_size"],
+        actions: Float[np.ndarray, "time action_size"],
+        windows: Int[np.ndarray, "n chunk"],
         config: DiffusionConfig,
     ) -> "Cloning":
-        """The cloning of `obs: [time, obs_size]` and `actions: [time, action_size]` as they were demonstrated."""
-        low, high = actions.min(0), actions.max(0)
+        """The cloning of `obs: [time, obs_size]` and `actions: [time, action_size]` as they were demonstrated.
+
+        Both are normalised by what is cloned of them, without its extremes: a thousandth at either end.
+        """
+        seen, done = (
+            np.clip(x, *np.quantile(x, OUTLIERS, axis=0)) for x in (obs[windows[:, 0]], actions[windows[:, 0]])
+        )
+        std = seen.std(0)
+        low, high = done.min(0), done.max(0)
         prior = untrained(config, obs.shape[-1], actions.shape[-1]).replace(
             params=None,
-            obs_mean=obs.mean(0),
-            obs_std=jnp.maximum(obs.std(0), 1e-4),
-            action_low=low,
-            action_high=jnp.maximum(high, low + 1e-3),
+            obs_mean=jnp.asarray(seen.mean(0)),
+            obs_std=jnp.asarray(np.where(std < 1e-6, 1.0, np.maximum(std, 1e-4))),  # what never varied tells nothing
+            action_low=jnp.asarray(low),
+            action_high=jnp.asarray(np.maximum(high, low + 1e-3)),
         )
-        unit = 2 * (actions - prior.action_low) / (prior.action_high - prior.action_low) - 1
-        return cls(prior, normalize_obs(prior, obs), unit, starts)
+        unit = 2 * (jnp.asarray(actions) - prior.action_low) / (prior.action_high - prior.action_low) - 1
+        return cls(prior, normalize_obs(prior, jnp.asarray(obs)), jnp.clip(unit, -1.0, 1.0), jnp.asarray(windows))
 
     def init(self, key: Key[Array, ""]) -> CloneState:
         """Fresh weights."""
@@ -278,12 +289,12 @@ class Cloning(struct.PyTreeNode):
     def _loss(self, params: Any, key: Key[Array, ""]) -> Float[Array, ""]:
         config = self.prior.config
         start_key, time_key, noise_key = jax.random.split(key, 3)
-        start = jax.random.choice(start_key, self.starts, (config.batch_size,))
-        x0 = self.actions[start[:, None] + jnp.arange(config.chunk)].reshape(config.batch_size, -1)
+        windows = self.windows[jax.random.randint(start_key, (config.batch_size,), 0, len(self.windows))]
+        x0 = self.actions[windows].reshape(config.batch_size, -1)
         network = Denoiser(config.width, config.blocks)
 
         def velocity(noisy: Float[Array, "n size"], time: Float[Array, "n"]) -> Any:
-            return network.apply(params, noisy, self.obs[start], time)
+            return network.apply(params, noisy, self.obs[windows[:, 0]], time)
 
         return denoising_loss(velocity, x0, config, time_key, noise_key)
 

@@ -4,9 +4,9 @@ The noise-space MDP: a decision is one action chunk, the action is the noise tha
 is 1 when the episode succeeds and 0 otherwise, and the discount is per decision. Success terminates, a time-out
 bootstraps from the true final observation, and a decision in which physics diverged is not learnt from.
 
-One iteration acts once in every world, stores, resets what is over and learns; a block scans many iterations in one
-jitted program with donated state. The arithmetic of the defaults: 256 worlds, 4 control steps a decision, 4 updates of
-512 an iteration make 8 samples learnt from for each decision taken.
+One iteration acts once in every world, stores, resets what is over and learns; a block scans iterations in one jitted
+program with donated state. Budgets count decisions over all worlds, so that with more worlds the learner sees as many
+samples for each decision taken: 4 updates of 512 for every 256 decisions make 8.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from annotated_types import Ge
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 
-from expertgen_jax.bounds import Count, NonNegative, Positive
+from expertgen_jax.bounds import Count, NonNegative, Positive, Share
 from expertgen_jax.learning import diffusion, replay, td3
 from expertgen_jax.learning.diffusion import Prior
 from expertgen_jax.sim import rollout
@@ -34,30 +34,60 @@ class SteerConfig:
 
     worlds: Count = 256
     """Simulated worlds that act in parallel."""
-    episodes: Count = 8192
-    """Training episodes after which steering stops."""
+    target: Share = 0.99
+    """Success at which steering ends: the lower end of its 95 % interval, confirmed on fresh episodes."""
+    episodes: Count = 32768
+    """Training episodes after which steering stops at the latest."""
+    patience: Count = 16384
+    """Training episodes without a better expert after which steering stops."""
     noise_bound: Positive = 1.5
     """Bound on each number of the steering noise; the prior was trained on N(0, 1)."""
     noise_mode: NoiseMode = "chunk"
     """What is steered: the noise of the whole chunk, one row repeated over the chunk, or one scalar."""
-    warmup_decisions: Annotated[int, Ge(0)] = 90
-    """Decisions in each world with random noise N(0, 1), clipped to the bound, before the actor takes over."""
+    warmup_decisions: Annotated[int, Ge(0)] = 23040
+    """Decisions, over all worlds, with random noise N(0, 1), clipped to the bound, before the actor takes over."""
     updates: Count = 4
-    """Critic updates per iteration; in an iteration every world makes one decision."""
+    """Critic updates for every 256 decisions."""
     sigma_min: NonNegative = 0.05
     """Smallest exploration noise of a world (standard deviation, in units of the noise bound)."""
     sigma_max: NonNegative = 0.6
     """Largest exploration noise of a world; each world draws its own at every reset."""
-    buffer_decisions: Count = 512
-    """Decisions that the replay buffer holds for each world."""
-    block_iterations: Count = 30
-    """Iterations per jitted block; between two blocks the host logs and evaluates."""
+    buffer_decisions: Count = 131072
+    """Decisions that the replay buffer holds, over all worlds."""
+    block_decisions: Count = 7680
+    """Decisions, over all worlds, in a jitted block; between two blocks the host logs and evaluates."""
     eval_period: Count = 1280
     """Training episodes between two evaluations of the expert."""
     eval_episodes: Count = 256
-    """Episodes of an evaluation during steering, by which the best expert is selected."""
+    """Episodes of an evaluation during steering; an expert that reaches the target on them is put to the test."""
+    confirm_episodes: Count = 1024
+    """Fresh episodes on which an expert is put to the test."""
     learner: td3.TD3Config = dataclasses.field(default_factory=td3.TD3Config)
     """FastTD3, the learner."""
+
+    @property
+    def block_iterations(self) -> int:
+        """Iterations of a block; in each every world makes a decision."""
+        return max(1, round(self.block_decisions / self.worlds))
+
+    @property
+    def warmup_iterations(self) -> int:
+        """Iterations of the warm-up."""
+        return -(-self.warmup_decisions // self.worlds)
+
+    @property
+    def actor_updates(self) -> int:
+        """Actor updates of an iteration, each after `learner.actor_period` updates of the critics."""
+        return max(1, round(self.updates * self.worlds / 256 / self.learner.actor_period))
+
+    @property
+    def buffer_iterations(self) -> int:
+        """Iterations that the buffer holds."""
+        return max(SHORTEST_BUFFER, -(-self.buffer_decisions // self.worlds))
+
+
+SHORTEST_BUFFER = 16
+"""Decisions of each world that a buffer holds at least: n-step returns look along them."""
 
 
 class Expert(struct.PyTreeNode):
@@ -68,11 +98,17 @@ class Expert(struct.PyTreeNode):
 
 
 class SteerState(struct.PyTreeNode):
-    """Everything that steering carries from iteration to iteration; saved whole for resuming."""
+    """Everything that steering carries from iteration to iteration; saved whole for resuming.
+
+    Attributes:
+      sigma: exploration noise of each world.
+      outcome: of each world's last finished episode: 1 for success, 0 for failure, NaN while there is none.
+    """
 
     key: Key[Array, "*batch"]
     worlds: World
     sigma: Float[Array, "*batch n"]
+    outcome: Float[Array, "*batch n"]
     buffer: replay.Buffer
     learner: td3.LearnerState
     normalizer: td3.Normalizer
@@ -124,7 +160,8 @@ class Steering(struct.PyTreeNode):
             key=key,
             worlds=worlds,
             sigma=self._draw_sigma(sigma_key),
-            buffer=replay.init(example, config.buffer_decisions),
+            outcome=jnp.full(n, jnp.nan),
+            buffer=replay.init(example, config.buffer_iterations),
             learner=self.learner.init(learner_key),
             normalizer=td3.init_normalizer(size),
             iteration=jnp.int32(0),
@@ -137,21 +174,19 @@ class Steering(struct.PyTreeNode):
         """The present expert."""
         normalizer, size = state.normalizer, self.learner.obs_size
         own = td3.Normalizer(normalizer.mean[:size], normalizer.var[:size], normalizer.count)
-        return Expert(state.learner.actor, own)
+        return Expert(state.learner.averaged, own)
 
     def block(self, state: SteerState) -> tuple[SteerState, dict[str, Scalar]]:
-        """`config.block_iterations` iterations; returns sums and means of figures over them."""
+        """`config.block_iterations` iterations; returns means of figures over them, and `train_success`: of the last
+        episodes that the worlds finished, NaN until each has finished one."""
 
         def iteration(state: SteerState, _: None) -> tuple[SteerState, dict[str, Scalar]]:
-            state, acted = self.act(state)
-            state, learnt = self.learn(state)
-            return state, acted | learnt
+            return self.learn(self.act(state))
 
         state, metrics = jax.lax.scan(iteration, state, None, length=self.config.block_iterations)
-        sums = {name: metrics.pop(name).sum() for name in ("finished", "succeeded")}
-        return state, sums | {name: values.mean() for name, values in metrics.items()}
+        return state, jax.tree.map(jnp.mean, metrics) | {"train_success": state.outcome.mean()}
 
-    def act(self, state: SteerState) -> tuple[SteerState, dict[str, Scalar]]:
+    def act(self, state: SteerState) -> SteerState:
         """One decision in every world: act (in warm-up by N(0, 1) noise), store, reset what is over."""
         env, worlds = self.env, state.worlds
         key, noise_key, reset_key, sigma_key = jax.random.split(state.key, 4)
@@ -163,16 +198,17 @@ class Steering(struct.PyTreeNode):
         transition = replay.Transition(
             obs=obs,
             next_obs=full_obs(after),
-            action=action,
+            action=self.config.noise_bound * action,  # so that the bound may change
             reward=after.success.astype(jnp.float32),
             terminated=after.success,
             truncated=over & ~after.success & ~after.diverged,
             valid=~after.diverged,
         )
-        state = state.replace(
+        return state.replace(
             key=key,
             worlds=rollout.reset_done(env, after, reset_key),
             sigma=jnp.where(over, self._draw_sigma(sigma_key), state.sigma),
+            outcome=jnp.where(over, after.success.astype(jnp.float32), state.outcome),
             buffer=replay.add(state.buffer, transition),
             normalizer=td3.update_normalizer(state.normalizer, obs, transition.valid),
             iteration=state.iteration + 1,
@@ -180,7 +216,6 @@ class Steering(struct.PyTreeNode):
             episodes=state.episodes + over.sum(),
             diverged=state.diverged + after.diverged.sum(),
         )
-        return state, {"finished": over.sum(), "succeeded": after.success.sum()}
 
     def decide(
         self, state: SteerState, key: Key[Array, ""]
@@ -190,20 +225,21 @@ class Steering(struct.PyTreeNode):
         random = jax.random.normal(key, (config.worlds, self.learner.action_size))
         seen = td3.normalize(state.normalizer, full_obs(state.worlds))[:, : self.learner.obs_size]
         explored = self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
-        warm_up = state.iteration < config.warmup_decisions
+        warm_up = state.iteration < config.warmup_iterations
         action = jnp.clip(jnp.where(warm_up, random / config.noise_bound, explored), -1.0, 1.0)
         noise = jax.vmap(lambda a: spread(a, self.prior, config))(action)
         return action, jax.vmap(lambda o, w: diffusion.sample(self.prior, o, w))(state.worlds.obs, noise)
 
     def learn(self, state: SteerState) -> tuple[SteerState, dict[str, Scalar]]:
-        """`config.updates` critic updates, with an actor update after every `actor_period` of them."""
+        """`config.actor_updates` actor updates, each after `learner.actor_period` updates of the critics."""
         config = self.config.learner
 
         def critics(state: SteerState, _: None) -> tuple[SteerState, tuple[replay.Batch, dict[str, Scalar]]]:
             key, sample_key, update_key = jax.random.split(state.key, 3)
             batch = replay.sample(state.buffer, sample_key, config.batch_size, config.n_step, config.gamma)
             obs, next_obs = (td3.normalize(state.normalizer, x) for x in (batch.obs, batch.next_obs))
-            batch = batch._replace(obs=obs, next_obs=next_obs)
+            action = jnp.clip(batch.action / self.config.noise_bound, -1.0, 1.0)
+            batch = batch._replace(obs=obs, next_obs=next_obs, action=action)
             learner, metrics = self.learner.update_critics(state.learner, batch, update_key)
             return state.replace(key=key, learner=learner), (batch, metrics)
 
@@ -213,7 +249,7 @@ class Steering(struct.PyTreeNode):
             learner, actor_metrics = self.learner.update_actor(state.learner, last)
             return state.replace(learner=learner), metrics | actor_metrics
 
-        state, metrics = jax.lax.scan(period, state, None, length=self.config.updates // config.actor_period)
+        state, metrics = jax.lax.scan(period, state, None, length=self.config.actor_updates)
         return state, jax.tree.map(jnp.mean, metrics)
 
     def _draw_sigma(self, key: Key[Array, ""]) -> Float[Array, "n"]:

@@ -18,7 +18,7 @@ from annotated_types import Ge
 from flax import struct
 from jaxtyping import Array, ArrayLike, Bool, Float, Key, Scalar
 
-from expertgen_jax.bounds import Count, NonNegative, Positive, Share
+from expertgen_jax.bounds import Count, Decay, NonNegative, Positive, Share
 from expertgen_jax.learning.replay import Batch
 
 
@@ -50,6 +50,8 @@ class TD3Config:
     """Hidden layers of the actor."""
     critic_hidden: tuple[Count, ...] = (256, 256)
     """Hidden layers of each critic."""
+    actor_average: Decay = 0.998
+    """Decay of the moving average of the actor's weights, at each of its updates; the average is the expert."""
     actor_period: Count = 2
     """Critic updates for each update of the actor."""
 
@@ -86,9 +88,14 @@ def _mlp(x: Float[Array, "*batch n"], hidden: Sequence[int]) -> Float[Array, "*b
 
 
 class LearnerState(struct.PyTreeNode):
-    """Weights and optimiser states; the two critics are stacked along a leading axis."""
+    """Weights and optimiser states; the two critics are stacked along a leading axis.
+
+    Attributes:
+      averaged: the moving average of the actor's weights.
+    """
 
     actor: Any
+    averaged: Any
     critics: Any
     target_critics: Any
     actor_opt: Any
@@ -124,9 +131,9 @@ class Learner:
         obs, action = jnp.zeros(self.critic_obs_size), jnp.zeros(self.action_size)
         actor = self._actor.init(actor_key, obs[: self.obs_size])
         critics = jax.vmap(lambda k: self._critic.init(k, obs, action))(jax.random.split(critic_key))
-        targets = jax.tree.map(jnp.copy, critics)  # no array twice: the state is donated
+        averaged, targets = jax.tree.map(jnp.copy, (actor, critics))  # no array twice: the state is donated
         return LearnerState(
-            actor, critics, targets, self._actor_optimizer.init(actor), self._critic_optimizer.init(critics)
+            actor, averaged, critics, targets, self._actor_optimizer.init(actor), self._critic_optimizer.init(critics)
         )
 
     def act(self, actor: Any, obs: Float[ArrayLike, "*batch obs_size"]) -> Float[Array, "*batch action_size"]:
@@ -170,7 +177,9 @@ class Learner:
 
         (loss, size), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)
         updates, actor_opt = self._actor_optimizer.update(grads, state.actor_opt, state.actor)
-        state = state.replace(actor=optax.apply_updates(state.actor, updates), actor_opt=actor_opt)
+        actor = optax.apply_updates(state.actor, updates)
+        averaged = optax.incremental_update(actor, state.averaged, 1 - self.config.actor_average)
+        state = state.replace(actor=actor, averaged=averaged, actor_opt=actor_opt)
         return state, {"q_mean": -loss, "noise_saturation": (size > 0.95).mean()}
 
     def target_distribution(
