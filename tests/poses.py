@@ -42,17 +42,21 @@ def hand_at(place: ArrayLike, fingers: ArrayLike, yaw: float = 0.0) -> np.ndarra
 def assert_judged_on_table(
     env: rollout.Env,
     cases: Mapping[str, tuple[bool, np.ndarray, float]],
+    commands: Mapping[str, ArrayLike] = {},
     mocap_pos: ArrayLike = (),
     mocap_quat: ArrayLike = (),
 ) -> None:
-    """Success of `{description: (success, qpos, speed of the object)}`."""
+    """Success of `{description: (success, qpos, speed of what is handled)}`; the fingers are told to be where they are,
+    but for `commands`."""
     given = {"mocap_pos": mocap_pos, "mocap_quat": mocap_quat}
     mocap = {name: jnp.asarray([x], jnp.float32) for name, x in given.items() if len(np.asarray(x))}
 
-    def judge(qpos: jax.Array, speed: jax.Array) -> jax.Array:
-        data = physics.init(env.model, qpos, ctrl=qpos[:8], **mocap)
+    def judge(qpos: jax.Array, speed: jax.Array, fingers: jax.Array) -> jax.Array:
+        data = physics.init(env.model, qpos, ctrl=jnp.concatenate([qpos[:6], fingers]), **mocap)
         return env.task.success(data.replace(qvel=data.qvel.at[8].set(speed)), ())
 
     poses, speeds = (np.array([case[i] for case in cases.values()], np.float32) for i in (1, 2))
-    for what, (want, *_), got in zip(cases, cases.values(), jax.jit(jax.vmap(judge))(poses, speeds), strict=True):
+    fingers = np.array([commands.get(what, qpos[6:8]) for what, (_, qpos, _) in cases.items()], np.float32)
+    judged = jax.jit(jax.vmap(judge))(poses, speeds, fingers)
+    for what, (want, *_), got in zip(cases, cases.values(), judged, strict=True):
         assert bool(got) == want, what

@@ -45,6 +45,8 @@ ON_ARM = View((0, 0, 1), (0, 0, 0), body="arm")
         ({"script": Script(lambda key: (), lambda m, d, c, k: (m, jnp.zeros(5)))}, r"script.act action has shape"),
         ({"script": Script(lambda key: (), lambda m, d, c, k: (1, jnp.zeros(2)))}, "changed the memory"),
         ({"reset": lambda key: Start(jnp.zeros(4), {}, jnp.zeros(2), delays=(0, 1))}, "integers from 0 to max_delay=0"),
+        ({"update": lambda data, context, key: {"goal": jnp.zeros(3)}}, "update changed the context"),
+        ({"update": raising}, r"update raised ZeroDivisionError in raising"),
         ({"max_delay": -1}, "max_delay is -1"),
         ({"horizon": 0}, "horizon is 0"),
         ({"control_dt": 0.012}, "not a multiple of the timestep"),

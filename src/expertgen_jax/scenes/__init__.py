@@ -5,10 +5,11 @@ from expertgen_jax.scenes.bowl import BOWL_RADIUS, BOWL_RIM, add_bowl
 from expertgen_jax.scenes.fittings import Fitting, add_fitting
 from expertgen_jax.scenes.furniture import DRAWER_FLOOR, DRAWER_INSIDE, HANDLE, add_cabinet, add_mark
 from expertgen_jax.scenes.gears import add_gears
-from expertgen_jax.scenes.gripper import OPENING, add_gripper
+from expertgen_jax.scenes.gripper import FINGER_JOINTS, OPENING, add_gripper
 from expertgen_jax.scenes.hand import HAND_JOINTS, add_force_torque_sensor, add_hand
 from expertgen_jax.scenes.sockets import add_square_hole
 from expertgen_jax.scenes.things import (
+    BANANA_LINE,
     BANANA_RADIUS,
     BLOCK,
     BRICK,
@@ -27,6 +28,7 @@ from expertgen_jax.scenes.things import (
 )
 
 __all__ = [
+    "BANANA_LINE",
     "BANANA_RADIUS",
     "BLOCK",
     "BOWL_RADIUS",
@@ -36,6 +38,7 @@ __all__ = [
     "CAN_RADIUS",
     "DRAWER_FLOOR",
     "DRAWER_INSIDE",
+    "FINGER_JOINTS",
     "HANDLE",
     "HAND_JOINTS",
     "OPENING",

@@ -12,16 +12,16 @@ BRICK = (0.030, 0.020, 0.050)
 BLOCK = 0.020
 """Half size (m)."""
 CAN_RADIUS, CAN_HEIGHT = 0.035, 0.100
+_ARC, _SPREAD = 0.12, np.linspace(-0.75, 0.75, 5)  # radius and angles of a banana's arc (m, rad)
+BANANA_LINE = _ARC * np.stack([np.sin(_SPREAD), np.cos(_SPREAD) - np.cos(0.375), 0 * _SPREAD], axis=1)
+"""Five points of a banana's middle line, from end to end, in its frame `[5, 3]` (m)."""
 _BOX, _SPHERE = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_SPHERE
 
 
 def add_banana(spec: mujoco.MjSpec, name: str) -> mujoco.MjsBody:
     """Four capsules on an arc of 180 mm, 120 g; it lies on the table at z = 17 mm, thinnest along its y axis."""
-    radius, spread = 0.12, 0.75  # of the arc (m, rad)
-    ends = np.linspace(-spread, spread, 5)
-    points = np.stack([radius * np.sin(ends), radius * np.cos(ends) - radius * np.cos(spread / 2), 0 * ends], axis=1)
     body = _add_free(spec, name, BANANA_RADIUS)
-    for i, (a, b) in enumerate(itertools.pairwise(points)):
+    for i, (a, b) in enumerate(itertools.pairwise(BANANA_LINE)):
         _add_solid(body, f"{name}{i}", mujoco.mjtGeom.mjGEOM_CAPSULE, [BANANA_RADIUS, 0, 0], 0.03, fromto=[*a, *b])
     return body
 
@@ -96,4 +96,4 @@ def _add_solid(
     **where: Any,
 ) -> None:
     """Adds a geom that collides with the table, pads, what stands on the table, and other things."""
-    body.add_geom(name=name, type=shape, size=size, mass=mass, material="plug", contype=3, conaffinity=1, **where)
+    body.add_geom(name=name, type=shape, size=size, mass=mass, material="plug", contype=7, conaffinity=1, **where)

@@ -61,6 +61,9 @@ def check_task(task: Task) -> None:
     model = physics.with_fields(env.model, start.fields)
     data = physics.init(model, start.qpos, None, start.ctrl, start.mocap_pos, start.mocap_quat)
     context = start.context
+    if task.update is not None:
+        context = _call(task, "update", task.update, data, start.context, key)
+        _check_structure(task, "update", "context", start.context, context)
     _check_entries(
         task, "observe", _call(task, "observe", task.observe, data, context), "observation", task.observation
     )
@@ -162,9 +165,14 @@ def _check_script(task: Task, name: str, script: Script, data: Any, context: Any
     if not isinstance(result, tuple) or len(result) != 2:
         raise _wrong(task, f"{name}.act", "must return (memory, action)")
     _expect(task, f"{name}.act action", result[1], (task.action_size,))
-    before, after = (jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), m) for m in (memory, result[0]))
+    _check_structure(task, f"{name}.act", "memory", memory, result[0])
+
+
+def _check_structure(task: Task, name: str, what: str, old: Any, new: Any) -> None:
+    """What a function hands on has the structure, shapes and dtypes that it was given."""
+    before, after = (jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree) for tree in (old, new))
     if before != after:
-        raise _wrong(task, f"{name}.act", f"changed the memory from {before} to {after}: keep structure and dtypes")
+        raise _wrong(task, name, f"changed the {what} from {before} to {after}: keep structure and dtypes")
 
 
 def _check_pure(task: Task, name: str, one: Any, other: Any) -> None:

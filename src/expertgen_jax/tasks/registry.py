@@ -1,5 +1,6 @@
 """The registry of tasks; `load_task` takes a name or a path to a user's file."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -8,7 +9,7 @@ import inspect
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ class Entry(NamedTuple):
     """A task of the package.
 
     Attributes:
-      make: builds it; takes a level of randomisation if the task has any.
+      make: builds it for a level of randomisation.
       given: what it is in a line, where the docstring of `make` is of several tasks.
     """
 
@@ -78,11 +79,7 @@ def load_task(name: str, randomization: Level = "off") -> Task:
     if name not in TASKS:
         near = difflib.get_close_matches(name, [*TASKS, *FAMILIES], n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
-    if name not in FAMILIES["tabletop"]:
-        return TASKS[name].make(randomization)
-    if randomization != "off":
-        raise UserError(f"--randomization {randomization}: tasks on the table have none, leave it off")
-    return TASKS[name].make()
+    return TASKS[name].make(randomization)
 
 
 @functools.lru_cache(maxsize=8)
@@ -95,7 +92,8 @@ def _load_file(path: Path, changed: int) -> Task:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses in the file look their module up
     try:
-        spec.loader.exec_module(module)
+        with _importable(path.resolve().parent):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         lines = [
             frame.lineno
@@ -114,6 +112,16 @@ def _load_file(path: Path, changed: int) -> Task:
     task = Task(**given)
     check_task(task)
     return task
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules in `folder` can be imported, after those that are installed."""
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _warn_of_misspellings(path: Path, module: ModuleType) -> None:

@@ -55,9 +55,7 @@ def _check_frames(env: Env, worlds: World, frames: Frame) -> None:
     broken = usable & ~np.isfinite(frames.obs).all(-1)
     if broken.any():
         episode, step = np.argwhere(broken)[0]
-        parts = jax.eval_shape(task.observe, *jax.tree.map(lambda x: x[0], (worlds.data, worlds.context)))
-        names = np.repeat(list(task.observation), [int(np.prod(parts[name].shape)) for name in task.observation])
-        name = names[np.flatnonzero(~np.isfinite(frames.obs[episode, step]))[0]]
+        name = rollout.entries(env)[np.flatnonzero(~np.isfinite(frames.obs[episode, step]))[0]]
         raise UserError(f"task '{task.name}': observe()['{name}'] turns NaN or infinite at control step {step}")
 
 

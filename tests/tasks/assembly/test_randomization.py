@@ -79,12 +79,65 @@ def test_a_plug_held_beside_its_place_is_not_seen_there(strong):
     held = worlds.fields["body_pos"][:, env.model.mj.body("plug").id] - env.model.mj.body("plug").pos
     seen = jax.vmap(env.task.observe)(worlds.data, worlds.context)["tip_position"]
     true = tip - worlds.data.mocap_pos[:, 0] - worlds.context.socket_error
+    true = true.at[:, :2].add(-worlds.context.errors.place)
     assert np.abs(held).max() > 0.002
-    critic = worlds.privileged[:, 3:6]  # in world axes
+    drawn = 3 + worlds.context.drawn.shape[1]  # behind the errors of what is seen
+    critic = worlds.privileged[:, drawn : drawn + 3]  # in world axes
     np.testing.assert_allclose(np.linalg.norm(critic, axis=1), np.linalg.norm(held, axis=1), atol=1e-5)
-    leaning = np.linalg.norm(worlds.privileged[:, 6:], axis=1)
+    leaning = np.linalg.norm(worlds.privileged[:, drawn + 3 : drawn + 6], axis=1)
     assert 0.7 * RANDOMIZATIONS["strong"].held_turned < leaning.max() < 1.5 * RANDOMIZATIONS["strong"].held_turned
     np.testing.assert_allclose(np.linalg.norm(true - seen, axis=1), np.linalg.norm(held, axis=1), atol=1e-5)
+
+
+def test_the_plugs_inertia_goes_with_its_mass(strong):
+    env, worlds = strong
+    plug = env.model.mj.body("plug").id
+    heavier = worlds.fields["body_mass"][:, plug] / worlds.fields["body_mass"][:, plug].mean()
+    rounder = worlds.fields["body_inertia"][:, plug, 0] / worlds.fields["body_inertia"][:, plug, 0].mean()
+    np.testing.assert_allclose(heavier, rounder, rtol=1e-4)
+
+
+def test_critics_see_what_was_drawn_and_the_delays(strong):
+    _, worlds = strong
+    ranges = RANDOMIZATIONS["strong"]
+    friction, stiffness, mass, play = worlds.context.drawn.T
+    low, high = ranges.friction
+    np.testing.assert_allclose(
+        worlds.fields["geom_friction"][:, 0, 0], low + (friction + 1) / 2 * (high - low), rtol=1e-5
+    )
+    for values in (friction, stiffness, mass, play):
+        assert_fills(np.asarray(values), -1.0, 1.0)
+    np.testing.assert_array_equal(worlds.privileged[:, 3:7], worlds.context.drawn)
+    np.testing.assert_array_equal(worlds.privileged[:, -2:], worlds.delays)
+
+
+def test_sensors_err_anew_at_every_step_around_a_constant_bias(strong):
+    env, worlds = strong
+    still = jnp.zeros((4, 6))
+
+    @jax.jit
+    def errors(world):
+        def step(world, action):
+            world, _ = rollout.advance(env, world, action[None])
+            return world, world.context.errors
+
+        return jax.lax.scan(step, world, still)[1]
+
+    seen = jax.vmap(errors)(worlds)
+    ranges = RANDOMIZATIONS["strong"]
+    assert np.std(seen.place) == pytest.approx(ranges.seen_jitter[0], rel=0.1)
+    assert np.std(seen.yaw) == pytest.approx(ranges.seen_jitter[1], rel=0.1)
+    force = np.asarray(seen.wrench - seen.bias)[..., :3]
+    assert force.std() == pytest.approx(ranges.force_noise, rel=0.1)
+    assert np.asarray(seen.bias)[:, 0, :3].std() == pytest.approx(ranges.force_bias, rel=0.1)
+    assert (np.ptp(seen.bias, axis=1) == 0).all() and (np.ptp(seen.place, axis=1) > 0).all()
+
+
+def test_actions_under_way_are_seen(strong):
+    env, worlds = strong
+    actions = jax.random.uniform(jax.random.key(0), (3, 6), minval=-1.0)
+    after, _ = jax.jit(lambda w: rollout.advance(env, w, actions))(jax.tree.map(lambda x: x[0], worlds))
+    np.testing.assert_allclose(after.obs[-12:], actions[:0:-1].ravel())
 
 
 def test_delays_are_drawn_and_executed(strong):

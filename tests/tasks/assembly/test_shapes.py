@@ -231,7 +231,7 @@ def test_scripts_are_imperfect_on_every_shape(env):
 @pytest.mark.slow
 @pytest.mark.parametrize(("bias", "low", "high"), [(0.0, 0.8, 1.0), (1.0, 0.05, 0.8)], ids=["exact", "biased"])
 def test_disassembly_played_backwards_assembles(env, bias, low, high):
-    config = demos.DemoConfig(episodes=180, source="disassembly", bias=bias)
+    config = demos.DemoConfig(episodes=180, max_episodes=180, source="disassembly", bias=bias)
     made, diverged = demos.demonstrate(env, jax.random.key(6), config)
     assert diverged == 0
     assert low <= made.success.mean() <= high

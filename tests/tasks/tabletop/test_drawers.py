@@ -20,17 +20,25 @@ AXES = np.array([[np.cos(TURN), -np.sin(TURN), 0], [np.sin(TURN), np.cos(TURN), 
 
 
 def test_a_drawer_is_open_when_it_is(envs):
-    hand = hand_at([0, 0, 0.2], OPEN)
-    poses = {
-        f"by {opening} m": (want, np.append(hand, opening), 0.0)
-        for opening, want in ((0.0, False), (PULLED - 0.001, False), (PULLED + 0.001, True), (-0.2, False))
+    cases = {
+        "shut": (False, 0.0, 0.0, 0.0),
+        "nearly": (False, PULLED - 0.001, 0.0, 0.0),
+        "open": (True, PULLED + 0.001, 0.0, 0.0),
+        "still moving": (False, PULLED + 0.001, 0.0, 0.1),
+        "pushed open, and the hand elsewhere": (False, PULLED + 0.001, 0.06, 0.0),
+        "pushed through the cabinet": (False, -0.2, 0.0, 0.0),
     }
-    assert_judged_on_table(envs("open_drawer", "native"), poses)
+    poses = {
+        what: (want, np.append(hand_at(np.array(HANDLE) - [beside, opening, 0], OPEN), opening), speed)
+        for what, (want, opening, beside, speed) in cases.items()
+    }
+    nowhere = np.zeros(3)
+    assert_judged_on_table(envs("open_drawer", "native"), poses, mocap_pos=nowhere, mocap_quat=UPRIGHT)
 
 
 def test_a_block_is_in_the_drawer_where_it_lies_in_it_and_it_is_shut(envs):
     cases = {
-        "in it": (True, [0.02, 0.03, FLOOR], 0.01, 0.0),
+        "in it": (True, [0.02, 0.03, FLOOR], SHUT - 0.001, 0.0),
         "in it, and it is open": (False, [0.02, 0.03 - SHUT, FLOOR], SHUT + 0.002, 0.0),
         "slides in it": (False, [0.02, 0.03, FLOOR], 0.01, 0.05),
         "above it": (False, [0.02, 0.03, 0.12], 0.0, 0.0),
@@ -47,6 +55,9 @@ def test_a_block_is_in_the_drawer_where_it_lies_in_it_and_it_is_shut(envs):
         )
         for what, (want, place, opening, speed) in cases.items()
     }
+    place = PLACE + AXES @ [0.02, 0.03, FLOOR]
+    clenched = np.concatenate([hand_at(place + np.array([0, 0, 0.02]), np.full(2, 0.022)), place, UPRIGHT, [0.0]])
+    poses["in it, and the gripper still clenched on it"] = (False, clenched, 0.0)
     assert_judged_on_table(envs("put_in_drawer", "native"), poses, mocap_pos=PLACE, mocap_quat=TURNED)
 
 

@@ -14,19 +14,24 @@ UPRIGHT = [1.0, 0, 0, 0]
 def test_success_is_lifted_in_the_gripper_and_nothing_else(envs, name):
     thing = THINGS[name]
     up = thing.height + LIFTED
+    around = np.full(2, 0.02)
     cases = {
-        "lifted": (True, up + 0.02, CLOSED, [0, 0, up + 0.01]),
-        "not high enough": (False, up, CLOSED, [0, 0, up - 0.005]),
-        "on the table": (False, thing.grasp, CLOSED, [0, 0, thing.height]),
-        "in the air beside the hand": (False, up, OPEN, [0.1, 0, up + 0.05]),
-        "thrown above the hand": (False, up, OPEN, [0, 0, up + 0.15]),
-        "below the table": (False, 0.1, CLOSED, [0, 0, -0.2]),
+        "lifted": (True, up + 0.02, around, [0, 0, up + 0.01], 0.0),
+        "still on its way up": (False, up + 0.02, around, [0, 0, up + 0.01], 0.1),
+        "not high enough": (False, up, around, [0, 0, up - 0.005], 0.0),
+        "on the table": (False, thing.grasp, around, [0, 0, thing.height], 0.0),
+        "on the backs of the pads": (False, up - 0.02, CLOSED, [0, 0, up + 0.03], 0.0),
+        "in mid-air in an open gripper": (False, up, OPEN, [0, 0, up + 0.01], 0.0),
+        "in the air beside the hand": (False, up, OPEN, [0.1, 0, up + 0.05], 0.0),
+        "thrown above the hand": (False, up, OPEN, [0, 0, up + 0.15], 0.0),
+        "below the table": (False, 0.1, around, [0, 0, -0.2], 0.0),
     }
     poses = {
-        what: (want, np.concatenate([hand_at([0, 0, height], fingers), place, UPRIGHT]), 0.0)
-        for what, (want, height, fingers, place) in cases.items()
+        what: (want, np.concatenate([hand_at([0, 0, height], fingers), place, UPRIGHT]), speed)
+        for what, (want, height, fingers, place, speed) in cases.items()
     }
-    assert_judged_on_table(envs(name, "native"), poses)
+    told = {what: OPEN if (fingers == OPEN).all() else CLOSED for what, (_, _, fingers, *_) in cases.items()}
+    assert_judged_on_table(envs(name, "native"), poses, told)
 
 
 @pytest.mark.parametrize("name", THINGS)

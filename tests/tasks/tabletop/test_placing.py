@@ -88,4 +88,12 @@ def test_a_banana_is_on_the_can_where_it_rests_there_let_go(envs):
         what: (want, np.concatenate([hand_at(hand, OPEN), place - middle, UPRIGHT, can]), speed)
         for what, (want, hand, place, can, speed) in cases.items()
     }
+    end = np.array([0.1, 0.01, top]) - middle + scenes.BANANA_LINE[0]
+    pose = [0.1, 0.01, top] - middle
+    poses["clenched on its end"] = (
+        False,
+        np.concatenate([hand_at(end, np.full(2, 0.025)), pose, UPRIGHT, standing]),
+        0.0,
+    )
+    poses["open around its end"] = (False, np.concatenate([hand_at(end, OPEN), pose, UPRIGHT, standing]), 0.0)
     assert_judged_on_table(env, poses)

@@ -26,6 +26,13 @@ def test_a_pear_is_on_the_mark_where_it_rests_there(envs):
         what: (want, np.concatenate([hand_at([0, 0, 0.2], OPEN), mark + place, UPRIGHT]), speed)
         for what, (want, place, speed) in cases.items()
     }
+    pear = mark + np.array([0.0, 0.0, R])
+    poses["gripped on it"] = (False, np.concatenate([hand_at(pear, np.full(2, 0.012)), pear, UPRIGHT]), 0.0)
+    poses["pushed onto it"] = (
+        True,
+        np.concatenate([hand_at(pear - [0, 0.045, 0], np.full(2, 0.021)), pear, UPRIGHT]),
+        0.0,
+    )
     assert_judged_on_table(envs("push_pear", "native"), poses, mocap_pos=mark)
 
 

@@ -90,9 +90,33 @@ class Starts:
     yaw_error: float = 0.0
 
 
+class SensorErrors(NamedTuple):
+    """What sensors report beside the truth.
+
+    Attributes:
+      place: `[2]`, of the socket, at this control step (m); yaw: the same (rad).
+      wrench: `[6]`, of force and torque, at this control step; bias: the same, constant over an episode (N, N m).
+    """
+
+    place: jax.Array
+    yaw: jax.Array
+    wrench: jax.Array
+    bias: jax.Array
+
+
 class Context(NamedTuple):
-    """Constants of an episode: the fitting, and how far off the socket is seen along x, y, z (m) and in yaw (rad)."""
+    """An episode.
+
+    Attributes:
+      fit: the fitting.
+      socket_error: how far off the socket is seen along x, y, z, constant over an episode (m).
+      yaw_error: the same of its yaw (rad).
+      drawn: `[n]`, what randomisation drew, each in [-1, 1]; critics see it.
+      errors: of the sensors, where randomisation has some.
+    """
 
     fit: Fit
     socket_error: jax.Array
     yaw_error: jax.Array
+    drawn: jax.Array = np.zeros(0, np.float32)  # type: ignore[assignment]
+    errors: SensorErrors | None = None

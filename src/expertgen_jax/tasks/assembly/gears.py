@@ -13,7 +13,8 @@ from expertgen_jax.tasks.assembly import scripts
 from expertgen_jax.tasks.assembly.fit import of_fitting
 from expertgen_jax.tasks.assembly.insertion import CONTACT_OBSERVATION, OBSERVATION, SHAPE_OBSERVATION, insertion
 from expertgen_jax.tasks.assembly.randomization import RANDOMIZATIONS
-from expertgen_jax.tasks.assembly.shapes import EASY, PLUG_LENGTH, STARTS
+from expertgen_jax.tasks.assembly.shapes import PLUG_LENGTH, STARTS
+from expertgen_jax.tasks.presets import STEER
 
 HUB = Fitting("collar", 0.0080, 0.00035, depth=0.0200, lift=0.0205, mass=0.030, height=0.0080, wall=0.004)
 """The gear's bore and its shaft."""
@@ -32,7 +33,8 @@ def gear_on_shaft(randomization: Level = "off") -> Task:
         Every episode draws the shaft's place (within 50 mm of the middle, turned by up to 10 degrees), the gear's start
         (within 20 mm of the axis, tilted and turned by up to 5 degrees) and the errors of what is seen. With
         `--randomization` also friction, the hand's stiffness, the gear's mass and play, how it is held (1 or 3 mm, 0.6
-        or 2 degrees off), and delays of up to 1 or 2 control steps.
+        or 2 degrees off), a jitter of what is seen, errors of the force sensor, and delays of up to 1 or 2
+        control steps.
     Success:
         The gear is within 1 mm of its assembled height, inside 1.1 times the clearance, tilted by less than 3 degrees,
         for 5 control steps in a row (0.25 s): teeth on teeth stand higher than that.
@@ -50,7 +52,7 @@ def gear_on_shaft(randomization: Level = "off") -> Task:
         observation=OBSERVATION | CONTACT_OBSERVATION | SHAPE_OBSERVATION,
         per_play={field: rows[1:] - rows[:1] for field, rows in fields.items()},
         randomization=RANDOMIZATIONS[randomization],
-        preset=EASY,
+        preset={"steer": STEER},
     )
     return dataclasses.replace(task, script=scripts.turning(task.script))
 

@@ -12,7 +12,7 @@ import numpy as np
 from expertgen_jax.sim import control
 from expertgen_jax.task import Box, Data, Disassembly, Senses, Spectator, Start, Task, View
 from expertgen_jax.tasks.assembly import scripts
-from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Fit, Starts, widened
+from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Fit, SensorErrors, Starts, widened
 from expertgen_jax.tasks.assembly.randomization import Randomization
 
 LEAD, TURN_LEAD = 0.010, 0.12
@@ -21,6 +21,8 @@ NEAR = 0.004
 """Range of the observation that resolves a clearance (m)."""
 FORCE, TORQUE = 10.0, 0.05
 """Ranges of what is felt at the tip (N, N m)."""
+WRENCH_ERROR = np.array([1.0] * 3 + [TORQUE / FORCE] * 3, np.float32)
+"""Errors of what is felt, of torque in proportion to those of force."""
 
 OBSERVATION = {
     "tip_position": "m",  # plug tip relative to the observed bottom of the socket, world axes
@@ -85,15 +87,19 @@ def insertion(
     }
 
     def reset(key: jax.Array, parameters: Any, lateral: float = starts.lateral) -> Start:
-        variant_key, start_key, play_key, draw_key, delay_key = jax.random.split(key, 5)
+        variant_key, start_key, play_key, draw_key, delay_key, error_key = jax.random.split(key, 6)
         variant = jax.random.randint(variant_key, (), 0, len(fits))
         chosen = jax.tree.map(lambda x: x[variant], parameters)
         fit, fields = chosen["fit"], chosen["fields"]
         if chosen["per_play"]:
-            wider = jax.random.uniform(play_key, (), minval=randomization.play[0], maxval=randomization.play[1])
+            low, high = randomization.play
+            drawn_play = jax.random.uniform(play_key, (), minval=-1.0)
+            wider = (low + high) / 2 + drawn_play * (high - low) / 2
             fit = widened(fit, wider)
             fields = {name: x + (wider - 1) * chosen["per_play"][name] for name, x in fields.items()}
-        fields = randomization.draw(mj, fields, draw_key)
+        fields, drawn = randomization.draw(mj, fields, draw_key)
+        if chosen["per_play"]:
+            drawn = jnp.append(drawn, drawn_play)
         draw = jax.random.uniform(start_key, (11,), minval=-1.0, maxval=1.0)
         socket = jnp.append(starts.socket * draw[:2], 0.0)
         yaw = starts.socket_yaw * (draw[9] + 1) / 2
@@ -101,10 +107,24 @@ def insertion(
         qpos = jnp.concatenate([socket + above, starts.angle * draw[4:7] + yaw * jnp.array([1.0, 0, 0])])
         beside = randomization.seen_beside * jnp.array([starts.socket_error, starts.socket_error, starts.yaw_error])
         beside *= draw[jnp.array([7, 8, 10])]
-        context = Context(fit, jnp.append(beside[:2], 0.0), beside[2])
+        errors = None
+        if noisy:
+            bias = randomization.force_bias * jax.random.normal(error_key, (6,)) * WRENCH_ERROR
+            errors = sensor_errors(bias, error_key)
+        context = Context(fit, jnp.append(beside[:2], 0.0), beside[2], drawn, errors)
         turn = jnp.array([jnp.cos(yaw / 2), 0.0, 0.0, jnp.sin(yaw / 2)])
         delays = jax.random.randint(delay_key, (2,), 0, randomization.max_delay + 1)
         return Start(qpos, context, qpos, socket[None], turn[None], fields, variant, delays)
+
+    def sensor_errors(bias: Any, key: jax.Array) -> SensorErrors:
+        draw = jax.random.normal(key, (9,))
+        place, yaw = randomization.seen_jitter
+        wrench = bias + randomization.force_noise * WRENCH_ERROR * draw[3:]
+        return SensorErrors(place * draw[:2], yaw * draw[2], wrench, bias)
+
+    def update(data: Data, context: Context, key: jax.Array) -> Context:
+        assert context.errors is not None
+        return context._replace(errors=sensor_errors(context.errors.bias, key))
 
     def assembled(key: jax.Array, parameters: Any) -> Start:
         """Plugs stand in their sockets."""
@@ -114,24 +134,34 @@ def insertion(
         qpos = jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])])
         return start._replace(qpos=qpos, ctrl=qpos)
 
+    def felt(wrench: jax.Array) -> dict[str, jax.Array]:
+        return {
+            "contact_force": jnp.clip(wrench[:3], -FORCE, FORCE),
+            "contact_torque": jnp.clip(wrench[3:], -TORQUE, TORQUE),
+        }
+
     def sense(data: Data) -> dict[str, jax.Array]:
         return {
             "hand_pose": data.qpos[:6],
             "hand_velocity": data.qvel[:6],
             "target_lead": data.ctrl[:6] - data.qpos[:6],
-            "contact_force": jnp.clip(data.sensordata[:3], -FORCE, FORCE),
-            "contact_torque": jnp.clip(data.sensordata[3:6], -TORQUE, TORQUE),
+            **felt(data.sensordata[:6]),
         }
 
     def observe(data: Data, context: Context) -> dict[str, jax.Array]:
         seen_yaw = yaw_of(data.mocap_quat) + context.yaw_error
         # The tip as the hand knows it: where the plug would be if it were held as it should be.
         tip = data.xpos[hand] + reach * data.xmat[hand][:, 2] - data.mocap_pos[0] - context.socket_error
+        sensed = sense(data)
+        if (errors := context.errors) is not None:
+            seen_yaw, tip = seen_yaw + errors.yaw, tip.at[:2].add(-errors.place)
+            if mj.nsensordata:
+                sensed |= felt(data.sensordata[:6] + errors.wrench)
         return {
             "tip_position": tip,
             "tip_near_hole": jnp.clip(tip[:2], -NEAR, NEAR),
             "hand_rotation": data.qpos[3:6] - seen_yaw * jnp.array([1.0, 0, 0]),
-            **sense(data),
+            **sensed,
             "socket_yaw": seen_yaw,
             "shape": context.fit.shape,
         }
@@ -164,12 +194,13 @@ def insertion(
         return (tip[2] < context.fit.lift) & (_keypoint_distance(tip, data.site_xmat[tip_site], -reach) < 0.015)
 
     def privileged(data: Data, context: Context) -> jax.Array:
-        known = [context.socket_error[:2], context.yaw_error[None]]
+        known = [context.socket_error[:2], context.yaw_error[None], context.drawn]
         if randomization.held_beside or randomization.held_turned:
             nominal = data.xpos[hand] + reach * data.xmat[hand][:, 2]
             known += [data.site_xpos[tip_site] - nominal, data.xmat[plug][:, 2] - data.xmat[hand][:, 2]]
         return jnp.concatenate(known)
 
+    noisy = any(randomization.seen_jitter) or randomization.force_bias or randomization.force_noise
     return Task(
         name=name,
         scene=scene,
@@ -197,6 +228,7 @@ def insertion(
         ),
         strong_script=None if starts.yaw_error else scripts.spiral_search(observe, -reach),
         lenient=lenient,
+        update=update if noisy else None,
         privileged=privileged,
         senses=Senses(
             PROPRIOCEPTION,

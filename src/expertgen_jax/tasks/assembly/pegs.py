@@ -69,8 +69,8 @@ def peg(name: str, randomization: Level = "off") -> Task:
     Randomisation:
         Every episode draws the block's place (within 50 mm of the middle), the peg's start (within 20 mm of the hole's
         axis, tilted and turned by up to 5 degrees) and the error of what is seen. With `--randomization` also friction,
-        the hand's stiffness, the peg's mass and play, how it is held (1 or 3 mm, 0.6 or 2 degrees off), and delays of
-        up to 1 or 2 control steps.
+        the hand's stiffness, the peg's mass and play, how it is held (1 or 3 mm, 0.6 or 2 degrees off), a jitter
+        of what is seen, errors of the force sensor, and delays of up to 1 or 2 control steps.
     Success:
         The tip is within 1 mm, or 4 % of the depth, of the hole's bottom, inside 1.1 times the clearance, tilted by
         less than 3 degrees and turned by at most 3, for 5 control steps in a row (0.25 s).

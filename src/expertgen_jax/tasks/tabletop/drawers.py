@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from expertgen_jax import scenes
-from expertgen_jax.task import Data, Start, Task
+from expertgen_jax.task import Data, Level, Start, Task
 from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
@@ -18,7 +18,11 @@ from expertgen_jax.tasks.tabletop.gripping import Phase
 
 PULLED = 0.150
 """How far open a drawer must be to count as opened (m)."""
-SHUT = 0.020
+STOPPED = 0.050
+"""Speed of a drawer below which it is no longer on its way (m/s)."""
+BY_HANDLE, CLEAR = 0.050, 0.050
+"""The hand is at the handle where it is nearer than this, and clear of a thing where it is farther (m)."""
+SHUT = 0.010
 """How far open it may be to count as shut (m)."""
 CABINET = (0.0, 0.14)
 """Where the cabinet stands, give or take (m)."""
@@ -49,6 +53,10 @@ class Cabinet:
         """How far open the drawer is (m)."""
         return data.qpos[self.qpos]
 
+    def speed(self, data: Data) -> jax.Array:
+        """How fast it opens (m/s)."""
+        return data.qvel[self.dof]
+
     def outwards(self, data: Data) -> jax.Array:
         """The direction `[3]` in which it opens."""
         return -data.xmat[self.body][:, 1]
@@ -67,7 +75,7 @@ class Cabinet:
             "handle_position": self.handle(data) - data.qpos[:3],
             "cabinet_axis": data.xmat[self.body][:2, 0],
             "opening": data.qpos[self.qpos, None],
-            "opening_speed": data.qvel[self.dof, None],
+            "opening_speed": self.speed(data)[None],
         }
 
 
@@ -116,15 +124,19 @@ MISJUDGED = 0.016
 HANDLE_SPREAD = jnp.array([MISJUDGED, MISJUDGED, 0.005, 0.1])
 
 
-def open_drawer() -> Task:
+def open_drawer(randomization: Level = "off") -> Task:
     """Open a drawer by its handle.
 
     Task:
         A floating hand with a parallel-jaw gripper takes the handle of a cabinet's drawer and pulls it open.
     Randomisation:
-        Every episode draws the cabinet's place (within 50 mm), its yaw (within 15 degrees) and the hand's start.
+        Every episode draws the cabinet's place (within 50 mm), its yaw (within 15 degrees) and the hand's start. With
+        `--randomization` also friction, masses, the hand's stiffness and the gripper's force, delays of actions by up
+        to 1 or 2 control steps, and how things are seen: 4 or 8 mm and 3 or 6 degrees off, jittering, late, now and
+        then not.
     Success:
-        The drawer is open by more than 150 mm for 5 control steps in a row (0.25 s).
+        The drawer is open by more than 150 mm, slower than 50 mm/s, and the hand within 50 mm of its handle, for 5
+        control steps in a row (0.25 s).
     """
 
     def scene() -> mujoco.MjSpec:
@@ -139,6 +151,11 @@ def open_drawer() -> Task:
         ready = gripping.ready(hand_key)
         return Start(jnp.append(ready, 0.0), (), ready, *cabinet.place(cabinet_key, reach))
 
+    def success(data: Data) -> jax.Array:
+        """Pulled out by its handle, and no longer moving."""
+        at_handle = jnp.linalg.norm(cabinet.handle(data) - data.qpos[:3]) < BY_HANDLE
+        return (cabinet.opening(data) > PULLED) & (jnp.abs(cabinet.speed(data)) < STOPPED) & at_handle
+
     return family.task(
         "open_drawer",
         scene=scene,
@@ -146,18 +163,21 @@ def open_drawer() -> Task:
         observation=CABINET_OBSERVATION,
         reset=reset,
         observe=cabinet.observe,
-        success=lambda data: cabinet.opening(data) > PULLED,
+        success=success,
         script=gripping.phase_by_phase(
             look_at(cabinet, lambda data: jnp.zeros(0)),
             Seen(HANDLE_SPREAD, jnp.float32(0.15), jnp.zeros(0)),
             pulling(out=0.19),
         ),
         final_pose=lambda data: {"opening": cabinet.opening(data)},
-        preset={"steer": {**STEER, "episodes": 6144}},
+        bodies=("cabinet",),
+        drawer="drawer",
+        randomization=randomization,
+        preset={"steer": STEER},
     )
 
 
-def put_in_drawer() -> Task:
+def put_in_drawer(randomization: Level = "off") -> Task:
     """Put a block into a drawer that is shut before and after.
 
     Task:
@@ -165,10 +185,13 @@ def put_in_drawer() -> Task:
         and pushes the drawer shut. The longest task: 300 control steps.
     Randomisation:
         Every episode draws the places of cabinet and block (within 50 mm), the yaw of the cabinet (within 15 degrees)
-        and of the block (any), and the hand's start.
+        and of the block (any), and the hand's start. With
+        `--randomization` also friction, masses, the hand's stiffness and the gripper's force, delays of actions by up
+        to 1 or 2 control steps, and how things are seen: 4 or 8 mm and 3 or 6 degrees off, jittering, late, now and
+        then not.
     Success:
-        The block lies on the drawer's floor, at rest, and the drawer is open by less than 20 mm, for 5 control steps in
-        a row (0.25 s).
+        The block lies on the drawer's floor, at rest, the drawer is open by less than 10 mm, and the hand is 50 mm away
+        from the block, for 5 control steps in a row (0.25 s).
     """
     thing = BLOCK
     scene = functools.partial(family.scene, thing, scenes.add_cabinet)
@@ -189,11 +212,12 @@ def put_in_drawer() -> Task:
         return family.observe_object(data, thing, body) | cabinet.observe(data) | {"object_in_drawer": in_drawer(data)}
 
     def success(data: Data) -> jax.Array:
-        """It lies in the drawer, at rest, and that is shut."""
+        """It lies in the drawer, at rest, nobody holds it, and that is shut."""
         way = in_drawer(data)
         floor = scenes.DRAWER_FLOOR + thing.height
         inside = (jnp.abs(way[:2]) < jnp.array(scenes.DRAWER_INSIDE)).all() & (jnp.abs(way[2] - floor) < 0.015)
-        return inside & family.still(data) & (cabinet.opening(data) < SHUT)
+        clear = jnp.linalg.norm(data.xpos[body] - data.qpos[:3]) > CLEAR
+        return inside & family.still(data) & (cabinet.opening(data) < SHUT) & clear
 
     def final_pose(data: Data) -> dict[str, jax.Array]:
         x, y, z = in_drawer(data)
@@ -228,9 +252,12 @@ def put_in_drawer() -> Task:
         success=success,
         script=gripping.phase_by_phase(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
         final_pose=final_pose,
+        bodies=("object", "cabinet"),
+        drawer="drawer",
+        randomization=randomization,
         preset={
             "demo": {"episodes": 4096},
             "prior": {"chunk": 8},
-            "steer": {**STEER, "episodes": 16384, "warmup_decisions": 200},
+            "steer": {**STEER, "warmup_decisions": 51200},
         },
     )

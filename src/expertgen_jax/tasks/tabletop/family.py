@@ -3,6 +3,7 @@
 The family: `lifting`, `drawers`, `pushing`, `placing`; the hand and its gripper are in `gripping`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,12 +13,13 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from expertgen_jax.task import Box, Data, Reset, Script, Senses, Spectator, Task, View
+from expertgen_jax.task import Box, Data, Level, Reset, Script, Senses, Spectator, Start, Task, View
 from expertgen_jax.tasks.tabletop import gripping
 from expertgen_jax.tasks.tabletop.gripping import HAND_OBSERVATION, Phase
+from expertgen_jax.tasks.tabletop.randomization import RANDOMIZATIONS, Episode, Eyes
 
-STILL = 0.010
-"""Speed below which a thing is at rest (m/s)."""
+STILL, STILL_SPIN = 0.010, 0.3
+"""Speeds below which a thing is at rest (m/s, rad/s)."""
 OBJECT_OBSERVATION = {
     "object_position": "m",  # relative to the hand, world axes
     "object_height": "m",  # above where it lies
@@ -47,8 +49,8 @@ class Thing(NamedTuple):
     symmetry: float = np.pi
 
 
-POSE, VELOCITY = slice(8, 15), slice(8, 11)
-"""The object's in `qpos`; its linear velocity in `qvel`."""
+POSE, VELOCITY, SPIN = slice(8, 15), slice(8, 11), slice(11, 14)
+"""The object's in `qpos`; its linear and its angular velocity in `qvel`."""
 
 
 def scene(thing: Thing, *others: Callable[[mujoco.MjSpec], Any], max_contact_points: int = 16) -> mujoco.MjSpec:
@@ -101,9 +103,9 @@ def across(data: Data, body: int) -> jax.Array:
     return jnp.arctan2(data.xmat[body][1, 0], data.xmat[body][0, 0]) + jnp.pi / 2
 
 
-def still(data: Data) -> jax.Array:
-    """The object is at rest."""
-    return jnp.linalg.norm(data.qvel[VELOCITY]) < STILL
+def still(data: Data, speed: float = STILL, spin: float = STILL_SPIN) -> jax.Array:
+    """The object is at rest, or slow at most (m/s, rad/s)."""
+    return (jnp.linalg.norm(data.qvel[VELOCITY]) < speed) & (jnp.linalg.norm(data.qvel[SPIN]) < spin)
 
 
 def judge(thing: Thing, body: int) -> tuple[Callable[[Any], jax.Array], jax.Array]:
@@ -142,9 +144,12 @@ def task(
     success: Callable[[Any], jax.Array],
     script: Script,
     final_pose: Callable[[Any], Mapping[str, jax.Array]],
+    bodies: tuple[str, ...],
+    drawer: str = "",
+    randomization: Level,
     preset: Mapping[str, Any] | None = None,
 ) -> Task:
-    """A task on the table; its episodes have no context.
+    """A task on the table.
 
     Args:
       name: see `Task`, as for `scene` and `horizon`.
@@ -152,9 +157,11 @@ def task(
       reset: `(key, reach) -> Start`, with a default; `reach` is how far things lie from the middle (m).
       success: of `data`, as for `final_pose`.
       script: see `Task`.
+      bodies: what cameras see, see `randomization.Eyes`, as for `drawer`.
+      randomization: how much of the physics, and of what is seen, differs from episode to episode.
       preset: see `Task`.
     """
-    return Task(
+    plain = Task(
         name=name,
         scene=scene,
         control_dt=gripping.CONTROL_DT,
@@ -180,4 +187,33 @@ def task(
         final_pose=lambda data, context: final_pose(data),
         preset=preset,
         spectator=Spectator((0.0, 0.0, 0.08), 0.75, 120.0, -30.0),
+    )
+    if randomization == "off":
+        return plain
+    ranges = RANDOMIZATIONS[randomization]
+    return seen_by(plain, Eyes(scene().compile(), ranges, gripping.CONTROL_DT, bodies, drawer))
+
+
+def seen_by(task: Task, eyes: Eyes) -> Task:
+    """`task` under randomisation: what is observed, also by the demonstrator, is what the eyes report."""
+
+    def drawn(reset: Reset) -> Reset:
+        def with_episode(key: jax.Array) -> Start:
+            fields, episode, delays = eyes.draw(jax.random.fold_in(key, 1))
+            return reset(key)._replace(context=episode, fields=fields, delays=delays)
+
+        return with_episode
+
+    def act(memory: Any, data: Any, context: Episode, key: jax.Array) -> tuple[Any, jax.Array]:
+        return task.script.act(memory, eyes.believed(data, context), context, key)
+
+    return dataclasses.replace(
+        task,
+        reset=drawn(task.reset),
+        nominal_reset=None if task.nominal_reset is None else drawn(task.nominal_reset),
+        observe=lambda data, context: task.observe(eyes.believed(data, context), context),
+        script=Script(task.script.init, act),
+        update=eyes.update,
+        privileged=eyes.known,
+        max_delay=eyes.ranges.max_delay,
     )

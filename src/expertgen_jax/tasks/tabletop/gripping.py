@@ -25,6 +25,8 @@ LEADS = np.array([0.030] * 3 + [0.30] * 3, np.float32)
 """Largest distance of the target from the hand (m, rad): at most 24 N and 3 N m."""
 READY = 0.25
 """Height at which the hand starts (m)."""
+SQUEEZE = 0.004
+"""How far fingers that press on something stay behind their command (m): at least 8 N."""
 LOWEST = 0.015
 """Height that a demonstrator goes down to (m): its pads then press on the table with 4 N."""
 
@@ -84,6 +86,16 @@ def is_open(data: Data) -> jax.Array:
     return (data.qpos[FINGERS] < 0.005).all()
 
 
+def squeezes(data: Data) -> jax.Array:
+    """Both fingers press on something: it keeps them from where they were told to close."""
+    return (data.ctrl[FINGERS] - data.qpos[FINGERS] > SQUEEZE).all()
+
+
+def between_pads(data: Data, hand: int, point: jax.Array) -> jax.Array:
+    """A point `[3]` lies between the pads of the body `hand`, where they would hold it."""
+    return (jnp.abs(data.xmat[hand].T @ (point - data.qpos[:3])) < jnp.array([0.045, 0.020, 0.040])).all()
+
+
 def command(data: Data, action: jax.Array) -> jax.Array:
     """`Task.control`."""
     closing = (1 - jnp.clip(action[6], -1.0, 1.0)) / 2 * scenes.OPENING / 2
@@ -120,7 +132,7 @@ class _Memory(NamedTuple):
     spent: jax.Array  # control steps in this phase
 
 
-def phase_by_phase(look: Callable[[Any], Any], spread: Any, phases: list[Phase], noise: float = 0.1) -> Script:
+def phase_by_phase(look: Callable[[Data], Any], spread: Any, phases: list[Phase], noise: float = 0.1) -> Script:
     """A demonstrator as one writes it down: phase by phase, without looking again, and without a second try.
 
     It does not wait where it has arrived: of episodes that wait half of the time, a clone learns to wait.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from expertgen_jax import scenes
-from expertgen_jax.task import Data, Start, Task
+from expertgen_jax.task import Data, Level, Start, Task
 from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
@@ -18,11 +18,11 @@ from expertgen_jax.tasks.tabletop.gripping import Phase
 STRAWBERRY = Thing(scenes.add_strawberry, scenes.STRAWBERRY_RADIUS, 0.020, misjudged=0.012)
 BANANA = Thing(scenes.add_banana, scenes.BANANA_RADIUS, 0.022, misjudged=0.015, turned=0.2)
 LET_GO = 0.067
-"""Distance of the hand's origin from a banana (m) at which its pads are 30 mm away."""
+"""Distance of the hand's origin from the middle line of a banana (m) at which its pads are 30 mm away."""
 PRESET = {
     "demo": {"episodes": 3072},
     "prior": {"chunk": 8},
-    "steer": {**STEER, "episodes": 16384, "warmup_decisions": 150},
+    "steer": {**STEER, "warmup_decisions": 38400},
 }
 
 
@@ -48,7 +48,7 @@ def placing(over: float, low: float, away: float) -> list[Phase]:
     ]
 
 
-def strawberry_in_bowl() -> Task:
+def strawberry_in_bowl(randomization: Level = "off") -> Task:
     """Put a strawberry into a bowl.
 
     Task:
@@ -56,7 +56,10 @@ def strawberry_in_bowl() -> Task:
         go.
     Randomisation:
         Every episode draws the places of strawberry and bowl (within 120 mm of the middle, clear of each other), the
-        strawberry's yaw and the hand's start.
+        strawberry's yaw and the hand's start. With
+        `--randomization` also friction, masses, the hand's stiffness and the gripper's force, delays of actions by up
+        to 1 or 2 control steps, and how things are seen: 4 or 8 mm and 3 or 6 degrees off, jittering, late, now and
+        then not.
     Success:
         The strawberry is inside the bowl, below its rim, at rest, and the gripper is open, for 5 control steps in a row
         (0.25 s).
@@ -108,11 +111,13 @@ def strawberry_in_bowl() -> Task:
             placing(over=0.13, low=0.075, away=0.13),
         ),
         final_pose=final_pose,
+        bodies=("object", "bowl"),
+        randomization=randomization,
         preset=PRESET,
     )
 
 
-def stack_banana() -> Task:
+def stack_banana(randomization: Level = "off") -> Task:
     """Lay a banana on top of a can.
 
     Task:
@@ -120,10 +125,14 @@ def stack_banana() -> Task:
         and moves away.
     Randomisation:
         Every episode draws the places of banana and can (within 120 mm of the middle, clear of each other), the
-        banana's yaw and the hand's start.
+        banana's yaw and the hand's start. With
+        `--randomization` also friction, masses, the hand's stiffness and the gripper's force, delays of actions by up
+        to 1 or 2 control steps, and how things are seen: 4 or 8 mm and 3 or 6 degrees off, jittering, late, now and
+        then not.
     Success:
         The banana's middle is above the can's top, within its radius, at the height at which it rests there, within 10
-        mm; it is at rest, the can stands, and the gripper is 30 mm away, for 5 control steps in a row (0.25 s).
+        mm; it is at rest, the can stands, and the gripper is open and 30 mm away from any part of the banana, for 5
+        control steps in a row (0.25 s).
     """
     thing = BANANA
     # Upright on four contacts, a banana on up to eight, and the pads.
@@ -131,6 +140,7 @@ def stack_banana() -> Task:
     mj = scene().compile()
     body, can = mj.body("object").id, mj.body("can").id
     middle = np.asarray(mj.body("object").ipos, np.float32)
+    along = np.asarray(scenes.BANANA_LINE, np.float32)
     on_top = scenes.CAN_HEIGHT / 2 + scenes.BANANA_RADIUS
 
     def reset(key: jax.Array, reach: float = 0.12) -> Start:
@@ -156,12 +166,12 @@ def stack_banana() -> Task:
         }
 
     def success(data: Data) -> jax.Array:
-        """On top of a standing can, at rest, and the gripper 30 mm away."""
+        """On top of a standing can, at rest, and the gripper open and 30 mm away."""
         way = beside_can(data)
         on_can = (jnp.linalg.norm(way[:2]) < scenes.CAN_RADIUS) & (jnp.abs(way[2] - on_top) < 0.010)
         standing = (data.xmat[can][2, 2] > np.cos(0.1)) & (jnp.abs(data.xpos[can][2] - scenes.CAN_HEIGHT / 2) < 0.005)
-        away = jnp.linalg.norm(centre(data) - data.qpos[:3]) > LET_GO
-        return on_can & standing & family.still(data) & away
+        away = (jnp.linalg.norm(data.xpos[body] + along @ data.xmat[body].T - data.qpos[:3], axis=1) > LET_GO).all()
+        return on_can & standing & family.still(data) & away & gripping.is_open(data)
 
     def final_pose(data: Data) -> dict[str, jax.Array]:
         way = beside_can(data)
@@ -187,5 +197,7 @@ def stack_banana() -> Task:
             placing(over=height + 0.06, low=height + 0.004, away=height + 0.09),
         ),
         final_pose=final_pose,
+        bodies=("object", "can"),
+        randomization=randomization,
         preset=PRESET,
     )
