@@ -22,8 +22,8 @@ STATE = [
 
 def load(folder: Path):
     card = json.loads((folder / "card.json").read_text())
-    if card["version"] != 1:
-        sys.exit(f"{folder}: version {card['version']} of the format; this script knows version 1")
+    if card["version"] != 2:
+        sys.exit(f"{folder}: version {card['version']} of the format; this script knows version 2")
     if card["inputs"]["pictures"]["kind"] in ("rgb", "points"):
         sys.exit(f"{folder}: wants {card['inputs']['pictures']['kind']}; this script makes depth pictures only")
     programs = {
@@ -72,20 +72,31 @@ def play(card, programs, model, seed):
             getattr(data, name)[:] = start[name]
     mujoco.mj_forward(model, data)
     context, held = start["context"], 0
+    past = np.zeros((card["inputs"]["past_actions"], card["output"]["shape"][1]), np.float32)
+
+    def updated(context, step):
+        key = np.array([seed, 1000 + step], np.uint32)
+        return programs["update"](state_of(model, data), context, key) if "update" in programs else context
+
+    context = updated(context, -1)
     vectors: list = []
     seen: list = []
     latencies: list = []
     for step in range(card["horizon"]):
         if step % card["output"]["shape"][0] == 0:
             began, count = time.perf_counter(), card["inputs"]["history"]
-            vectors = [programs["sense"](state_of(model, data), context), *vectors][:count]
+            sensed = np.append(programs["sense"](state_of(model, data), context), past)
+            vectors = [sensed, *vectors][:count]
             seen = [depth_pictures(model, data, card["inputs"]["pictures"]), *seen][:count]
             percepts = [np.stack((x + x[-1:] * count)[:count]) for x in (vectors, seen)]
             ready = time.perf_counter()
             chunk = np.asarray(programs["policy"](*percepts, np.array([seed, step], np.uint32)))
             latencies.append((ready - began, time.perf_counter() - ready))
-        data.ctrl[:] = programs["control"](state_of(model, data), chunk[step % len(chunk)])
+        action = chunk[step % len(chunk)]
+        past = np.concatenate([action[None], past])[: len(past)]
+        data.ctrl[:] = programs["control"](state_of(model, data), action)
         mujoco.mj_step(model, data, card["substeps"])
+        context = updated(context, step)
         held = held + 1 if programs["success"](state_of(model, data), context) else 0
         if held == card["hold"]:
             return True, latencies

@@ -7,6 +7,7 @@ from typing import Literal
 from expertgen_jax import bounds
 from expertgen_jax.bounds import Count
 from expertgen_jax.cli import command
+from expertgen_jax.errors import UserError
 from expertgen_jax.runs import tables
 from expertgen_jax.runs.expert import load_run
 from expertgen_jax.runs.student import load_student
@@ -24,6 +25,8 @@ class Evaluate:
     """Which policy of the run."""
     student: str | None = None
     """Which student, by name; may be left out where the run has one only."""
+    randomization: Level | None = None
+    """Domain randomisation of the physics to evaluate under; by default that of the run."""
     visual: Level = "off"
     """Visual randomisation of what the student sees."""
     episodes: Count = 1024
@@ -42,7 +45,9 @@ def evaluate(args: Evaluate) -> None:
     bounds.check(args)
     run = load_run(args.run_dir, physics.resolve(args.physics))
     if args.policy == "student":
+        if args.randomization not in (None, run.settings.randomization):
+            raise UserError("--randomization: students are evaluated under the randomisation of their run")
         figures = load_student(run, args.student).evaluation(args.visual, args.episodes)
     else:
-        figures = run.evaluation(run.agent(args.policy), episodes=args.episodes)
+        figures = run.evaluation(run.agent(args.policy), episodes=args.episodes, randomization=args.randomization)
     print("\n\n".join(filter(None, (tables.results([figures]), tables.final_poses(figures)))))

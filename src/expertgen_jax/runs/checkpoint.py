@@ -1,5 +1,9 @@
-"""Orbax checkpoints of any pytree: policies, and the whole state of a training."""
+"""Orbax checkpoints of any pytree: policies, and the whole state of a training.
 
+Each holds a digest of its arrays, because a file system returns a flipped bit without a word.
+"""
+
+import hashlib
 import re
 import shutil
 import warnings
@@ -8,6 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from expertgen_jax.errors import UserError
@@ -27,7 +32,8 @@ def save(path: Path, tree: Any) -> None:
     """
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(path.resolve(), _leaves(tree), force=True)
+            leaves = _leaves(tree)
+            checkpointer.save(path.resolve(), leaves | {_DIGEST: _digest(leaves)}, force=True)
     except Exception as error:  # Orbax and TensorStore raise what they like
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"checkpoint {path} cannot be written, earlier ones stay ({reason})") from error
@@ -44,13 +50,15 @@ def restore(path: Path, like: T) -> T:
         raise FileNotFoundError(path)
     templates, structure = jax.tree.flatten(like)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever device it was saved from
-    abstract = jax.eval_shape(_leaves, like)
+    abstract = jax.eval_shape(_leaves, like) | {_DIGEST: jax.ShapeDtypeStruct((32,), jnp.uint8)}
     abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here) for name, x in abstract.items()}
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.restore(path.resolve(), abstract)
     except Exception as error:  # Orbax and TensorStore raise what they like on damaged files
         raise DamagedError(f"checkpoint {path} is damaged or of another version") from error
+    if (stored.pop(_DIGEST) != _digest(stored)).any():
+        raise DamagedError(f"checkpoint {path} is damaged: its numbers are not those that were saved")
     found = iter(stored[name] for name in sorted(stored))
     leaves = [_unstored(t, next(found)) if t.size else jnp.zeros(t.shape, t.dtype) for t in templates]
     return jax.tree.unflatten(structure, leaves)
@@ -94,6 +102,18 @@ def _leaves(tree: Any) -> dict[str, jax.Array]:
         for i, (path, x) in enumerate(flat)
         if x.size
     }
+
+
+_DIGEST = "digest"
+
+
+def _digest(leaves: dict[str, jax.Array]) -> np.ndarray:
+    """SHA-256 of named arrays, `[32] uint8`."""
+    digest = hashlib.sha256()
+    for name in sorted(leaves):
+        digest.update(name.encode())
+        digest.update(np.asarray(leaves[name]).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _stored(x: Any) -> jax.Array:

@@ -1,10 +1,13 @@
 """A run directory: the settings that made it, metrics, figures and checkpoints."""
 
 import dataclasses
+import fcntl
 import importlib.util
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,11 @@ from expertgen_jax.files import atomic, write_json
 
 FILES = {
     *("config.json", "metrics.jsonl", "summary.json", "evaluations.json", "cost.json", "demos.npz", "curves.png"),
-    *("expert.mp4", "student.mp4", "students", "checkpoints", "tensorboard", "export"),
+    *("expert.mp4", "student.mp4", "students", "checkpoints", "tensorboard", "export", "task.py"),
 }
 """What a run directory holds."""
+NO_SETTINGS = ("history", "task_identity", "demos_digest")
+"""What `config.json` holds besides settings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +72,16 @@ class RunDirectory:
             self._writer.flush()
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`; a line that a kill cut short is left out."""
+        """The rows of `metrics.jsonl`; a line that a kill cut short, or a disk damaged, is left out."""
         path = self.path / "metrics.jsonl"
         rows = []
-        for line in path.read_text().splitlines() if path.exists() else []:
+        for line in path.read_bytes().splitlines() if path.exists() else []:
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                row = json.loads(line)
+            except ValueError:
                 continue
+            if isinstance(row, dict) and "phase" in row:
+                rows.append(row)
         return rows
 
     def keep_rows(self, keep: Callable[[dict[str, Any]], bool]) -> None:
@@ -83,14 +90,43 @@ class RunDirectory:
         with atomic(self.path / "metrics.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
+    def lock(self, option: str) -> None:
+        """Keeps other processes from working in it until this one ends.
+
+        Raises:
+          UserError: another one does.
+        """
+        try:
+            fcntl.lockf(os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{option} {self.path}: another command is at work there") from error
+
+    def remove(self, *names: str) -> None:
+        """Removes files and folders of the run directory, those that are there."""
+        for name in names:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file of the run directory, whole or not at all."""
         write_json(self.path / name, content)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Reads a JSON file of the run directory; None if it is not there."""
+        """Reads a JSON file of the run directory; None if it is not there, and, with a warning, if it is damaged."""
         path = self.path / name
-        return json.loads(path.read_text()) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_bytes())
+            if isinstance(content, dict):
+                return content
+        except ValueError:
+            pass
+        print(f"warning: {path} is damaged; its content is made anew", file=sys.stderr)
+        return None
 
 
 def open_directory(
@@ -100,17 +136,20 @@ def open_directory(
     overwrite: bool = False,
     tensorboard: bool = False,
     option: str = "--run-dir",
-    reasons: Mapping[str, str] = {},
+    change: Callable[[RunDirectory, list[str]], bool] = lambda directory, names: False,
 ) -> RunDirectory:
     """Makes a run directory, or opens the one that the same settings made.
+
+    `config.json` holds the settings, and under `history` what they were before, with the time of each change.
 
     Args:
       path: of the directory.
       settings: as JSON holds them; they become `config.json`.
-      overwrite: start afresh.
+      overwrite: start afresh where `change` does not know better.
       tensorboard: log there too.
       option: the flag that chose the directory, for messages.
-      reasons: what to say of settings that no flag sets, where they differ.
+      change: called where settings differ, with the directory and the dotted names of those that do; removes what they
+        outdate and says whether the run goes on with the new ones.
 
     Raises:
       UserError: the directory is not writable, is something else, or was made with other settings.
@@ -122,21 +161,39 @@ def open_directory(
         entries = {p.name for p in path.iterdir() if not p.name.startswith(".")}  # a kill leaves dot files
         if strangers := sorted(entries - FILES):
             raise UserError(f"{option} {path}: has '{strangers[0]}', which no run wrote; choose another")
-        if overwrite:
-            shutil.rmtree(path)
-            path.mkdir()
-        if overwrite or entries <= {"config.json"}:  # nothing was made with the old settings
-            write_json(path / "config.json", settings)
-        elif not os.access(path, os.W_OK):
+        config = path / "config.json"
+        if entries and not config.exists():
+            raise UserError(f"{option} {path}: has '{min(entries)}' but no config.json, so no run; choose another")
+        if entries and not os.access(path, os.W_OK):
             raise PermissionError("no right to write")
+        directory = RunDirectory(path, tensorboard)
+        directory.lock(option)
+        try:
+            old = read_settings(path) if entries - {"config.json"} else {}  # else nothing was made with them
+        except UserError:
+            if not overwrite:
+                raise
+            old = {}
+        before, after = _flat(old), _flat(settings)
+        names = [name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)]
+        if old and names and change(directory, names):
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            event = {"until": now, "settings": {name: before.get(name) for name in names}}
+            write_json(config, {**settings, "history": [*old.get("history", []), event]})
+        elif overwrite:
+            directory.remove(*entries)
+            write_json(config, settings)
+        elif not old:
+            write_json(config, settings)
+        elif names:
+            name = names[0]
+            was = f"{before.get(name)}, not {after.get(name)}"
+            raise UserError(
+                f"{option} {path} was made with {bounds.flag(name)} {was}: choose another {option}, or --overwrite"
+            )
     except OSError as error:
         raise UserError(f"{option} {path}: cannot be written ({error})") from error
-    old, new = _flat(read_settings(path)), _flat(settings)
-    for name in (*old, *new):
-        if old.get(name) != new.get(name):
-            was = f"was made with {bounds.flag(name)} {old.get(name)}, not {new.get(name)}"
-            raise UserError(f"{option} {path} {reasons.get(name, was)}: choose another {option}, or --overwrite")
-    return RunDirectory(path, tensorboard)
+    return directory
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -146,16 +203,21 @@ def read_settings(path: Path) -> dict[str, Any]:
       UserError: it is not a run directory.
     """
     try:
-        return json.loads((path / "config.json").read_text())
+        settings = json.loads((path / "config.json").read_bytes())
+        if not isinstance(settings, dict):
+            raise ValueError("not settings")
     except FileNotFoundError as error:
         raise UserError(f"--run-dir {path}: no config.json there; is it a run directory?") from error
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"--run-dir {path}: config.json cannot be read; start afresh with --overwrite") from error
+    return settings
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
+    """Nested settings by dotted names, without what is no setting."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
+        if name in NO_SETTINGS:
+            continue
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return flat

@@ -5,13 +5,17 @@ randomness comes from the run's seed, so that an interrupted run ends with the f
 """
 
 import dataclasses
+import functools
 import hashlib
+import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import demos, diffusion, steering
@@ -19,15 +23,18 @@ from expertgen_jax.learning.demos import DemoSet
 from expertgen_jax.learning.diffusion import Prior
 from expertgen_jax.learning.steering import Expert, Steering
 from expertgen_jax.runs import checkpoint, figures, loops, recording
+from expertgen_jax.runs.diagnosis import advice
 from expertgen_jax.runs.directory import Place, RunDirectory, open_directory, read_settings
 from expertgen_jax.runs.progress import Progress
 from expertgen_jax.runs.provenance import provenance
-from expertgen_jax.runs.settings import RunSettings, check, from_json, to_json
+from expertgen_jax.runs.settings import GROWING, PHASES, RunSettings, check, from_json, to_json
+from expertgen_jax.runs.settings import phase as settings_phase
 from expertgen_jax.sim import physics, rollout
-from expertgen_jax.sim.evaluation import SELECTION_SEED, evaluate
+from expertgen_jax.sim.evaluation import SELECTION_SEED, evaluate, lasting, predicted
 from expertgen_jax.sim.rollout import Agent, Env
-from expertgen_jax.task import Task
+from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks import registry
+from expertgen_jax.tasks.identity import changed, identity
 
 Figures = dict[str, Any]
 """Of an evaluation, see `evaluation.evaluate`."""
@@ -53,18 +60,27 @@ class ExpertRun:
         if path.exists():
             return demos.load(path, *sizes)
         start = time.monotonic()
-        diverged = 0
+
+        def report(asked: demos.Asked) -> None:
+            share = min(
+                1.0, max(asked.succeeded / settings.demo.successes, asked.episodes / settings.demo.max_episodes)
+            )
+            self.progress("demos", share, f"{asked.succeeded} of {asked.episodes} episodes succeeded")
+
         if settings.demos is not None:
             demo_set = demos.load(settings.demos, *sizes)
+            starts = jax.jit(jax.vmap(rollout.reset, (None, 0)))(env, jax.random.split(self._key("demos"), 256)).obs
+            for finding in demos.strange(demo_set, np.asarray(starts), rollout.entries(env)):
+                print(f"warning: --demos {settings.demos}: {finding}", file=sys.stderr)
+            asked = demos.Asked(len(demo_set.lengths), int(demo_set.success.sum()), 0)
+            report(asked)
         else:
-            self.progress("demos", 0.0, f"{settings.demo.episodes} scripted episodes")
-            demo_set, diverged = demos.demonstrate(env, self._key("demos"), settings.demo)
-        success = float(demo_set.success.mean())
-        self.progress("demos", 1.0, f"{len(demo_set.lengths)} episodes, success {success:.1%}")
-        if not demo_set.success.any():
-            print("warning: no demonstration succeeds; the prior trains on all of them", file=sys.stderr)
+            self.progress("demos", 0.0, f"{settings.demo.episodes} episodes at a time")
+            demo_set, asked = demos.demonstrate(env, self._key("demos"), settings.demo, report)
+        if warning := _scarce(asked, settings.demo):
+            print(f"warning: {warning}", file=sys.stderr)
         self.directory.keep_rows(lambda row: row["phase"] != "demos")
-        row = {"phase": "demos", "episodes": len(demo_set.lengths), "success": success, "diverged": diverged}
+        row = {"phase": "demos", **asked._asdict(), "success": asked.succeeded / asked.episodes}
         self.directory.log(row | {"wall_s": time.monotonic() - start}, step=0)
         demos.save(path, demo_set)  # last: with the file, the phase is done
         return demo_set
@@ -87,8 +103,7 @@ class ExpertRun:
             self.directory.log(row, step)
             self.progress("prior", step / config.train_steps, f"step {step}, loss {loss:.4f}")
 
-        failures = self.settings.demo.failures
-        prior = loops.pretrain(self._key("prior"), demo_set, config, failures=failures, report=log)
+        prior = loops.pretrain(self._key("prior"), demo_set, config, log)
         checkpoint.save(self.directory.checkpoints / "prior", prior)
         return prior
 
@@ -104,6 +119,8 @@ class ExpertRun:
         keys = jax.random.split(self._key("steer"), self.settings.num_seeds)
         expert = loops.steer(self.directory, Steering(self.env, prior, self.settings.steer), keys, self.progress)
         checkpoint.save(self.directory.checkpoints / "expert", expert)
+        if told := advice(self.directory.rows(), self.settings.steer.target):
+            print(f"warning: {told}", file=sys.stderr)
         return expert
 
     def finished_prior(self) -> Prior:
@@ -148,10 +165,19 @@ class ExpertRun:
                 f"--run-dir {self.directory.path} holds no {name} yet: finish steer with the same directory first"
             ) from error
 
-    def evaluation(self, agent: Agent, backend: str | None = None, episodes: int | None = None) -> Figures:
-        """Figures of an agent on the evaluation episodes, made once; by default on the run's back end."""
-        episodes = episodes or self.settings.eval_episodes
-        return evaluated_once(self.directory, self.progress, self.on(backend), agent, episodes)
+    def evaluation(
+        self,
+        agent: Agent,
+        backend: str | None = None,
+        episodes: int | None = None,
+        randomization: Level | None = None,
+    ) -> Figures:
+        """Figures of an agent on the evaluation episodes, made once; by default on the run's back end, under its
+        randomisation."""
+        episodes, own = episodes or self.settings.eval_episodes, self.settings.randomization
+        elsewhere = "" if randomization in (None, own) else f", randomization {randomization}"
+        env = self.on(backend, randomization)
+        return evaluated_once(self.directory, self.progress, env, agent, episodes, elsewhere)
 
     def evaluations(self) -> tuple[Figures, Figures, Figures]:
         """Of the prior, of the expert, and of the expert on the other back end."""
@@ -162,9 +188,22 @@ class ExpertRun:
             self.evaluation(expert, self.other_backend(), self.settings.transfer_episodes),
         )
 
-    def on(self, backend: str | None) -> Env:
-        """The environment on a back end; by default the run's."""
-        return self.env if backend in (None, self.env.model.backend) else rollout.make_env(self.env.task, backend)
+    def lasting(self) -> Figures:
+        """What of the expert's success still holds two seconds later, see `evaluation.lasting`; found out once."""
+        label, stored = "expert, two seconds later", self.directory.read_json("evaluations.json") or {}
+        if label not in stored:
+            figures = lasting(self.env, self.agent("expert"), self.settings.transfer_episodes)
+            stored = (self.directory.read_json("evaluations.json") or {}) | {label: {"policy": "expert", **figures}}
+            self.directory.write_json("evaluations.json", stored)
+        return stored[label]
+
+    def on(self, backend: str | None, randomization: Level | None = None) -> Env:
+        """The environment on a back end, under a randomisation; by default the run's."""
+        same_task = randomization in (None, self.settings.randomization)
+        if same_task and backend in (None, self.env.model.backend):
+            return self.env
+        task = self.env.task if same_task else registry.load_task(self.settings.task, randomization or "off")
+        return rollout.make_env(task, backend or self.env.model.backend, actions_seen=self.env.actions_seen)
 
     def other_backend(self) -> str:
         """The back end on which an expert of this run shows that it learnt the task and not the engine."""
@@ -191,6 +230,7 @@ class ExpertRun:
         try:
             demo_row = next(row for row in rows if row["phase"] == "demos")
             last = [row for row in rows if row["phase"] == "steer"][-1]
+            steered = next(row for row in rows if row["phase"] == "steered")
         except (StopIteration, IndexError) as error:
             raise UserError(f"--run-dir {self.directory.path}: metrics.jsonl has lost rows; use --overwrite") from error
         wall = {
@@ -213,6 +253,13 @@ class ExpertRun:
             "eval_episodes": expert["episodes"],
             "transfer": {"physics": transfer["physics"], "success": transfer["success"], "ci95": transfer["ci95"]},
             "final_pose": expert["final_pose"],
+            "lasting": {name: self.lasting()[name] for name in ("acting", "still")},
+            "steering": {name: steered[name] for name in ("ended", "success", "eval_episodes")}
+            | {
+                "predicted": predicted(
+                    round(steered["success"] * steered["eval_episodes"]), steered["eval_episodes"], expert["episodes"]
+                )
+            },
             "num_seeds": self.settings.num_seeds,
             "train_episodes": last["train_episodes"],
             "env_steps": last["env_steps"],
@@ -245,14 +292,24 @@ def open_run(settings: RunSettings, place: Place) -> ExpertRun:
         demos.load(settings.demos, rollout.sizes(env)[0], task.action_size)
         if place.overwrite and settings.demos.resolve().is_relative_to(path.resolve()):
             raise UserError(f"--demos {settings.demos} lies in the run directory that --overwrite removes; move it")
-    stored = to_json(settings) | {"physics": backend, "task_digest": _digest(settings.task)}
+    stored = to_json(settings) | {"physics": backend, "task_identity": identity(task)}
+    if settings.demos is not None:
+        stored["demos_digest"] = hashlib.sha256(settings.demos.read_bytes()).hexdigest()[:16]
+    if not place.overwrite and (path / "demos.npz").exists() and (path / "config.json").exists():
+        before = read_settings(path)
+        if before.get("task") == stored["task"]:
+            _check_task(path, before, task, REPEATED)
+        if before.get("demos") == stored["demos"] and before.get("demos_digest") != stored.get("demos_digest"):
+            raise UserError(f"--demos {settings.demos} changed since; choose another --run-dir, or --overwrite")
     directory = open_directory(
         path,
         stored,
         overwrite=place.overwrite,
         tensorboard=place.tensorboard,
-        reasons={"task_digest": f"was made with another version of {settings.task}"},
+        change=functools.partial(_change, overwrite=place.overwrite),
     )
+    if settings.task.endswith(".py"):
+        shutil.copyfile(settings.task, path / "task.py")
     print(f"{settings.task} on {backend} physics, run directory {path}", file=sys.stderr)
     return ExpertRun(directory, settings, env)
 
@@ -269,15 +326,31 @@ def load_run(path: Path | str, backend: str | None = None) -> ExpertRun:
         settings = from_json(RunSettings(), stored)
     except (KeyError, TypeError) as error:
         raise UserError(f"--run-dir {path}: config.json is not of this version ({error})") from error
-    if stored["task_digest"] != _digest(settings.task):
-        raise UserError(f"--run-dir {path}: {settings.task} has changed since; start afresh with --overwrite")
+    if settings.task.endswith(".py") and not Path(settings.task).exists():
+        raise UserError(f"--run-dir {path}: its task {settings.task} is gone; a copy is {path / 'task.py'}")
     task = registry.load_task(settings.task, settings.randomization)
+    _check_task(path, stored, task, LEARNT)
     return ExpertRun(RunDirectory(path), settings, _make_env(task, backend or settings.physics, settings))
 
 
-def evaluated_once(directory: RunDirectory, progress: Progress, env: Env, agent: Agent, episodes: int) -> Figures:
-    """Figures of an agent on the evaluation episodes: those in the directory, or new ones."""
-    label = f"{agent.name} on {env.model.backend}, {episodes} episodes"
+def _scarce(asked: demos.Asked, config: demos.DemoConfig) -> str:
+    """What a person is told where successes are fewer than the prior needs; "" where they are not."""
+    if not asked.succeeded:
+        return "no demonstration succeeds; the prior clones all of them, and steering will hardly find a reward"
+    if asked.succeeded < min(config.successes, 100):
+        return (
+            f"only {asked.succeeded} of {asked.episodes} demonstrations succeed; a demonstrator that varies more, or "
+            "a larger --demo.max-episodes, would help"
+        )
+    return ""
+
+
+def evaluated_once(
+    directory: RunDirectory, progress: Progress, env: Env, agent: Agent, episodes: int, elsewhere: str = ""
+) -> Figures:
+    """Figures of an agent on the evaluation episodes: those in the directory, or new ones; `elsewhere` labels an
+    environment that is not the run's."""
+    label = f"{agent.name} on {env.model.backend}, {episodes} episodes{elsewhere}"
     if label not in (directory.read_json("evaluations.json") or {}):
         progress("evaluate", 0.0, label)
         start = time.monotonic()
@@ -294,6 +367,44 @@ def _make_env(task: Task, backend: str, settings: RunSettings) -> Env:
     return rollout.make_env(task, backend, max(worlds, settings.demo.episodes, settings.eval_episodes))
 
 
-def _digest(task: str) -> str:
-    """Tells versions of a task file apart; "" for a task of the package."""
-    return hashlib.sha256(Path(task).read_bytes()).hexdigest()[:16] if task.endswith(".py") else ""
+LEARNT = ("sizes", "scene", "parameters", "reset", "observe", "update", "control", "success")
+"""Parts of a task's identity on which its policies depend."""
+REPEATED = (*LEARNT, "privileged", "script", "script.init")
+"""Parts on which the run depends."""
+
+
+def _check_task(path: Path, stored: Mapping[str, Any], task: Task, parts: tuple[str, ...]) -> None:
+    """Raises a UserError where one of these parts of a run's task has changed since."""
+    known = stored.get("task_identity")
+    if not isinstance(known, dict):
+        raise UserError(f"--run-dir {path}: config.json is not of this version; start afresh with --overwrite")
+    if names := [name for name in changed(known, identity(task)) if name in parts]:
+        raise UserError(
+            f"--run-dir {path}: {', '.join(names)} of {task.name} changed since; start afresh with --overwrite"
+        )
+
+
+def _change(directory: RunDirectory, names: list[str], overwrite: bool) -> bool:
+    """Whether a run goes on though settings changed; removes what was made with the old ones.
+
+    Those that grow may change as they like. With `overwrite` others may too, and the phases before theirs are kept.
+    """
+    first = min((settings_phase(name) for name in names), key=PHASES.index)
+    grows = GROWING.issuperset(names)
+    if not grows and (not overwrite or first == "demos"):
+        return False
+    directory.remove("summary.json", "curves.png")
+    if first == "evaluation":
+        return True
+    outdated = {"steered"} | (set() if grows else {"steer"}) | ({"pretrain"} if first == "prior" else set())
+    policies = {"expert"} | ({"prior"} if first == "prior" else set())
+    directory.remove("checkpoints/expert", "expert.mp4")
+    if not grows:
+        directory.remove("checkpoints/training", "students")
+    if first == "prior":
+        directory.remove("checkpoints/prior")
+    directory.keep_rows(lambda row: row["phase"] not in outdated)
+    evaluations = directory.read_json("evaluations.json") or {}
+    kept = {label: figures for label, figures in evaluations.items() if figures["policy"] not in policies}
+    directory.write_json("evaluations.json", kept)
+    return True

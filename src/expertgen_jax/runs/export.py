@@ -8,12 +8,17 @@ A folder holds `card.json`, which says what goes in and comes out, `scene.xml`, 
 `policy`    `(vectors [history, size], pictures [history, ...], key uint32 [2]) -> actions [chunk, action_size]`
 `control`   `(state, action) -> ctrl`, at every control step
 `success`   `(state, context) -> bool`, strict, of one control step
+`update`    `(state, context, key uint32 [2]) -> context`, at the start and after every control step; only where a task
+            has one, as under randomisation
 ==========  ====================================================================================================
 
 `state` is a dictionary of MuJoCo's `qpos qvel ctrl time xpos xquat xmat site_xpos site_xmat sensordata mocap_pos
-mocap_quat` (float32), `context` a list of arrays. Weights and normalisers are constants of the programs.
+mocap_quat` (float32), `context` a list of arrays. Weights and normalisers are constants of the programs. Where
+`inputs.past_actions` of the card is not 0, the last so many actions follow what `sense` returns, the newest first, at
+first zeros.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +39,7 @@ from expertgen_jax.sim import rollout
 from expertgen_jax.sim.rollout import World
 from expertgen_jax.task import PORTABLE, Task
 
-VERSION = 1
+VERSION = 2
 """Of the artefact's format."""
 UNITS = {"depth": "m along the optical axis, at most 1, 0 where there is none", "rgb": "1", "points": "m"}
 """Of pictures, by what they show."""
@@ -92,6 +97,7 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
     world = jax.eval_shape(lambda k: rollout.reset(env, k), jax.random.key(0))
     context, structure = jax.tree.flatten(world.context)
     by_state = brain.kind == "state"
+    past = env.actions_seen if by_state else 0
 
     def reset(seed: jax.Array) -> dict[str, Any]:
         start = task.start(jax.random.key(seed), env.parameters)
@@ -119,6 +125,8 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
         "control": (control, (state, jax.ShapeDtypeStruct((task.action_size,), jnp.float32))),
         "success": (success, (state, context)),
     }
+    if task.update is not None:
+        programs["update"] = (functools.partial(_updated, task, structure), (state, context, key))
     folder.mkdir(parents=True, exist_ok=True)
     for name, (function, arguments) in programs.items():
         exported = jax.export.export(jax.jit(function), platforms=("cpu", "cuda"))(*arguments)
@@ -135,8 +143,10 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
             "history": brain.history,
             "vector": {
                 "size": brain.percept.felt.shape[0],
-                "entries": _entries(task, world, by_state),
+                "entries": _entries(task, world, by_state)
+                | ({"past_actions": {"unit": "1", "size": past * task.action_size}} if past else {}),
             },
+            "past_actions": past,
             "pictures": {
                 "kind": brain.kind,
                 "shape": list(brain.percept.seen.shape),
@@ -153,6 +163,14 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
     }
     write_json(folder / "card.json", card)
     return card
+
+
+def _updated(
+    task: Task, structure: Any, state: dict[str, jax.Array], context: list[jax.Array], key: jax.Array
+) -> list[jax.Array]:
+    assert task.update is not None
+    old: Any = jax.tree.unflatten(structure, context)
+    return jax.tree.leaves(task.update(SimpleNamespace(**state), old, jax.random.wrap_key_data(key)))
 
 
 def _entries(task: Task, world: World, by_state: bool) -> dict[str, Any]:

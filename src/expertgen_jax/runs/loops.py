@@ -1,5 +1,6 @@
 """The host's loops: cloning, steering, distillation. Programs run on the device; between them the host looks."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -12,33 +13,62 @@ from flax import struct
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import steering, student
 from expertgen_jax.learning.dagger import Dagger, DaggerState
-from expertgen_jax.learning.demos import DemoSet, chunk_starts
+from expertgen_jax.learning.demos import DemoSet, windows
 from expertgen_jax.learning.diffusion import Cloning, DiffusionConfig, Prior
-from expertgen_jax.learning.steering import Expert, Steering, SteerState
+from expertgen_jax.learning.steering import Expert, SteerConfig, Steering, SteerState
 from expertgen_jax.learning.student import Student
 from expertgen_jax.runs import checkpoint
 from expertgen_jax.runs.directory import RunDirectory
 from expertgen_jax.runs.progress import Progress
 from expertgen_jax.sim import evaluation, rollout
-from expertgen_jax.sim.evaluation import SELECTION_SEED
+from expertgen_jax.sim.evaluation import CONFIRMATION_SEED, SELECTION_SEED
 from expertgen_jax.sim.rollout import Agent
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Best(struct.PyTreeNode):
-    """The best policy so far and its success on the selection episodes (-1 before there is one)."""
+    """The best policy so far, with the episodes that say so.
+
+    Attributes:
+      policy: its parameters.
+      successes: on `episodes` episodes, none before there is one.
+      confirmed: those were fresh ones, and not those on which it was chosen.
+      since: training episodes at which it, or one as good, was found.
+    """
 
     policy: Any
-    success: jax.Array
+    successes: jax.Array
+    episodes: jax.Array
+    confirmed: jax.Array
+    since: jax.Array
+
+    @classmethod
+    def none(cls, policy: Any) -> "Best":
+        """No policy has been tried yet."""
+        return cls(policy, jnp.int32(0), jnp.int32(0), jnp.bool_(False), jnp.int32(0))
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval of its success, by which policies are compared."""
+        return evaluation.wilson(int(self.successes), int(self.episodes))[0]
+
+    @property
+    def success(self) -> float:
+        """The rate; NaN before there is one."""
+        return int(self.successes) / int(self.episodes) if self.episodes else math.nan
+
+    def challenged(self, other: "Best") -> "Best":
+        """The better one; of equals the other, which does not count as progress."""
+        if other.low < self.low:
+            return self
+        return other if other.low > self.low else other.replace(since=self.since)
 
 
 def pretrain(
     key: jax.Array,
     demos: DemoSet,
     config: DiffusionConfig,
-    *,
-    failures: float = 0.0,
     report: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Prior:
     """Clones demonstrations into a diffusion prior.
@@ -47,17 +77,10 @@ def pretrain(
       key: randomness.
       demos: the demonstrations.
       config: the prior and its training.
-      failures: share of the failed episodes that is cloned as well.
       report: called with the step and the mean loss since the last call, about ten times.
-
-    Raises:
-      UserError: no episode is as long as a chunk.
     """
-    starts = chunk_starts(demos, config.chunk, failures)
-    if not len(starts):
-        raise UserError(f"--prior.chunk {config.chunk} is longer than every demonstration")
     init_key, train_key = jax.random.split(key)
-    cloning = Cloning.of(jnp.asarray(demos.obs), jnp.asarray(demos.actions), jnp.asarray(starts), config)
+    cloning = Cloning.of(demos.obs, demos.actions, windows(demos, config.chunk), config)
     state = cloning.init(init_key)
     block = jax.jit(Cloning.block)
     keys = jax.random.split(train_key, config.train_steps)
@@ -69,13 +92,15 @@ def pretrain(
 
 
 def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress) -> Expert:
-    """Steers side by side from each of `keys: [seeds]` until every seed has had `config.episodes` episodes.
+    """Steers side by side from each of `keys: [seeds]` until an expert reaches the target, or nothing gets better.
 
-    Goes on from the last checkpoint in the run directory. Random numbers are part of the saved state, so that an
-    interrupted training repeats the figures of an undisturbed one bit by bit (same machine, same back end).
+    An expert that reaches `config.target` on the selection episodes is put to the test on fresh ones; steering ends
+    where the lower end of the interval of its success there reaches it too. Goes on from the last checkpoint in the
+    run directory. Random numbers are part of the saved state, so that an interrupted training repeats the figures of
+    an undisturbed one bit by bit (same machine, same back end).
 
     Returns:
-      The expert, of all seeds and times, that did best on the selection episodes; of equals the latest.
+      The expert, of all seeds and times, whose success is surest; of equals the latest.
     """
     config = mdp.config
     series = checkpoint.Series(run.checkpoints / "training")
@@ -83,7 +108,7 @@ def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress)
 
     def init(mdp: Steering) -> tuple[SteerState, Best]:
         states = jax.vmap(mdp.init)(keys)
-        return states, Best(jax.tree.map(lambda x: x[0], jax.vmap(mdp.expert)(states)), jnp.float32(-1.0))
+        return states, Best.none(jax.tree.map(lambda x: x[0], jax.vmap(mdp.expert)(states)))
 
     restored, last = _restored(run, series, jax.eval_shape(init, mdp), "steer", "iteration")
     states, best = jax.jit(init)(mdp) if restored is None else restored
@@ -94,35 +119,64 @@ def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress)
         return jax.vmap(mdp.block)(states)
 
     @clock.compiled()
-    def select(mdp: Steering, experts: Expert, best: Best) -> tuple[Best, jax.Array]:
-        policy, key = steering.expert_policy(mdp.prior.config.chunk, config), jax.random.key(SELECTION_SEED)
+    def successes(mdp: Steering, expert: Expert, key: jax.Array, first: int) -> jax.Array:
+        agent = Agent("expert", steering.expert_policy(mdp.prior.config.chunk, config), (mdp.prior, expert))
+        return rollout.play(mdp.env, agent, key, config.eval_episodes, first).success.sum()
 
-        def play(expert: Expert) -> jax.Array:
-            agent = Agent("expert", policy, (mdp.prior, expert))
-            return rollout.play(mdp.env, agent, key, config.eval_episodes).success.mean()
+    def select(experts: Expert, iteration: int, episodes: int) -> tuple[Best, list[float]]:
+        """The best of the present experts, put to the test where it may be good enough; and the success of each."""
+        found = []
+        for seed in range(len(keys)):
+            expert = jax.tree.map(lambda x, seed=seed: x[seed], experts)
+            count = successes(mdp, expert, jax.random.key(SELECTION_SEED), 0)
+            found.append(Best(expert, count, jnp.int32(config.eval_episodes), jnp.bool_(False), jnp.int32(episodes)))
+        chosen = max(found, key=lambda one: one.success)
+        if chosen.success >= config.target:
+            chosen = confirm(chosen, iteration)
+        return chosen, [one.success for one in found]
 
-        success = jax.vmap(play)(experts)
-        challenger = Best(jax.tree.map(lambda x: x[success.argmax()], experts), success.max())
-        return _better(challenger, best), success
+    def confirm(chosen: Best, iteration: int) -> Best:
+        """The expert with its success on fresh episodes."""
+        key = jax.random.fold_in(jax.random.key(CONFIRMATION_SEED), iteration)
+        parts = range(0, config.confirm_episodes, config.eval_episodes)
+        count = sum(successes(mdp, chosen.policy, key, first) for first in parts)
+        played = len(parts) * config.eval_episodes
+        return chosen.replace(successes=count, episodes=jnp.int32(played), confirmed=jnp.bool_(True))
 
-    while (episodes := int(states.episodes.min())) < config.episodes:
+    while not (reason := ended(best, episodes := int(states.episodes.min()), config)):
         began, steps = clock.elapsed(), _total(states.env_steps)
         states, figures = block(mdp, states)
         row = _row(states, jax.device_get(figures))
         rate = (row["env_steps"] - steps) / (clock.elapsed() - began)
         due = row["episodes"] // config.eval_period > episodes // config.eval_period
         if due or row["episodes"] >= config.episodes:
-            best, success = select(mdp, jax.vmap(mdp.expert)(states), best)
-            row |= _evaluated(success.max(), config.eval_episodes)
-            row["success_of_seeds"] = [float(s) for s in success]
+            chosen, of_seeds = select(jax.vmap(mdp.expert)(states), row["iteration"], row["episodes"])
+            best = best.challenged(chosen)
+            row |= _evaluated(chosen) | {"success_of_seeds": of_seeds}
         row |= {"compile_s": earlier["compile_s"] + clock.compile_s, "wall_s": earlier["wall_s"] + clock.elapsed()}
         run.log(row, step=row["env_steps"])
         if "success" in row:
             series.save(row["iteration"], (states, best))
-        text = f"{row['episodes']} episodes, training success {row['train_success']:.1%}, "
-        text += f"best {float(best.success):.1%}, " if best.success >= 0 else ""
+        text = f"{row['episodes']} episodes, "
+        text += f"training success {row['train_success']:.1%}, " if "train_success" in row else ""
+        text += f"best {best.success:.1%}, " if best.episodes else ""
         progress("steer", min(1.0, row["episodes"] / config.episodes), f"{text}{rate:,.0f} steps/s")
+    if not best.confirmed:
+        best = confirm(best, int(states.iteration.max()))
+    row = {"phase": "steered", "ended": reason, "episodes": episodes, **_evaluated(best)}
+    run.keep_rows(lambda row: row["phase"] != "steered")
+    run.log(row, step=_total(states.env_steps))
+    progress("steer", 1.0, f"{reason}: {best.success:.1%} on {int(best.episodes)} fresh episodes")
     return best.policy
+
+
+def ended(best: Best, episodes: int, config: SteerConfig) -> str:
+    """Why steering is over after so many training episodes; "" where it is not."""
+    if best.confirmed and best.low >= config.target:
+        return "target confirmed"
+    if episodes >= config.episodes:
+        return "out of episodes"
+    return "no progress" if episodes - best.since >= config.patience else ""
 
 
 def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progress) -> Student:
@@ -137,7 +191,7 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
 
     def init(dagger: Dagger) -> tuple[DaggerState, Best]:
         state = dagger.init(key)
-        return state, Best(state.student, jnp.float32(-1.0))
+        return state, Best.none(state.student)
 
     restored, last = _restored(run, series, jax.eval_shape(init, dagger), "distil", "round")
     state, best = jax.jit(init)(dagger) if restored is None else restored
@@ -148,11 +202,9 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
         return dagger.round(state)
 
     @clock.compiled()
-    def select(dagger: Dagger, challenger: Student, best: Best) -> tuple[Best, jax.Array]:
-        policy, key = student.policy(dagger.eyes, dagger.expert.chunk), jax.random.key(SELECTION_SEED)
-        agent = Agent("student", policy, challenger)
-        success = rollout.play(dagger.env, agent, key, config.eval_episodes).success.mean()
-        return _better(Best(challenger, success), best), success
+    def successes(dagger: Dagger, challenger: Student) -> jax.Array:
+        agent = Agent("student", student.policy(dagger.eyes, dagger.expert.chunk), challenger)
+        return rollout.play(dagger.env, agent, jax.random.key(SELECTION_SEED), config.eval_episodes).success.sum()
 
     while (played := int(state.round)) < config.rounds:
         state, figures = play_round(dagger, state)
@@ -161,21 +213,23 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
         row |= {name: float(x) for name, x in figures.items()}
         due = (played + 1) % config.eval_period == 0 or played + 1 == config.rounds
         if due:
-            best, success = select(dagger, state.student, best)
-            row |= _evaluated(success, config.eval_episodes)
+            count, episodes = successes(dagger, state.student), jnp.int32(config.eval_episodes)
+            learnt = jax.tree.map(jnp.copy, state.student)  # the state is donated
+            chosen = Best(learnt, count, episodes, jnp.bool_(False), jnp.copy(state.labels.labelled))
+            best = best.challenged(chosen)
+            row |= _evaluated(chosen)
         row |= {"wall_s": earlier + clock.elapsed() + clock.compile_s}
         run.log(row, step=row["labelled"])
         if due:
             series.save(played + 1, (state, best))
         text = f"{row['labelled']} decisions labelled, loss {row['loss']:.4f}"
-        text += f", best {float(best.success):.1%}" if best.success >= 0 else ""
+        text += f", best {best.success:.1%}" if best.episodes else ""
         progress("distil", row["round"] / config.rounds, text)
+    if not state.labels.count:
+        raise UserError(
+            f"of {int(state.labels.labelled)} labels none was kept: no episode succeeded; mend the expert first"
+        )
     return best.policy
-
-
-def _better(challenger: Best, best: Best) -> Best:
-    """Of the two the better; of equals the challenger."""
-    return jax.tree.map(lambda new, old: jnp.where(challenger.success >= best.success, new, old), challenger, best)
 
 
 def _restored(
@@ -190,8 +244,9 @@ def _restored(
 
 
 def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:
-    """A row of `metrics.jsonl`: sums and means over all seeds; `episodes` is that of the slowest seed."""
-    finished, succeeded = figures.pop("finished").sum(), figures.pop("succeeded").sum()
+    """A row of `metrics.jsonl`: sums and means over all seeds; `episodes` is that of the slowest seed. What is not
+    known yet is left out."""
+    means = {name: float(values.mean()) for name, values in figures.items()}
     return {
         "phase": "steer",
         "iteration": int(states.iteration[0]),
@@ -199,8 +254,7 @@ def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:
         "episodes": int(states.episodes.min()),
         "train_episodes": _total(states.episodes),
         "diverged": _total(states.diverged),
-        "train_success": float(succeeded / max(finished, 1)),
-        **{name: float(values.mean()) for name, values in figures.items()},
+        **{name: mean for name, mean in means.items() if not math.isnan(mean)},
     }
 
 
@@ -208,10 +262,11 @@ def _total(counts: jax.Array) -> int:
     return int(np.asarray(counts).sum(dtype=np.int64))
 
 
-def _evaluated(success: jax.Array, episodes: int) -> dict[str, float]:
-    """Success on the selection episodes with its interval."""
-    low, high = evaluation.wilson(round(float(success) * episodes), episodes)
-    return {"success": float(success), "success_low": low, "success_high": high}
+def _evaluated(best: Best) -> dict[str, Any]:
+    """Success with its interval, on how many episodes, and whether these were fresh."""
+    low, high = evaluation.wilson(int(best.successes), int(best.episodes))
+    figures = {"success": best.success, "success_low": low, "success_high": high}
+    return figures | {"eval_episodes": int(best.episodes), "confirmed": bool(best.confirmed)}
 
 
 class _Clock:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.runs import tables
 from expertgen_jax.runs.expert import load_run
@@ -74,21 +75,29 @@ def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_
         figures["strong_script"] = run.evaluation(run.agent("strong_script"))
     print(f"{task}, seed {seed}\n{tables.results(list(figures.values()))}\n", flush=True)
     summary = json.loads((run_dir / "summary.json").read_text())
-    kept = ("demo_success", "train_episodes", "env_steps", "diverged", "wall_s")
+    kept = ("demo_success", "steering", "lasting", "train_episodes", "env_steps", "diverged", "wall_s")
     kept_figures = {name: summary[name] for name in kept}
     paper = {"paper": PAPER[task]} if task in PAPER else {}
     return {"task": task, "seed": seed, **cost, **kept_figures, **figures, **paper}
 
 
 def run_once(command: str, folder: Path, *flags: str) -> dict[str, Any]:
-    """Runs a command of this package that fills a folder, unless it has; returns its wall time and memory."""
+    """Runs a command of this package that fills a folder; returns its wall time and memory when it did.
+
+    A finished run is not redone, but its command says so where it was made with other settings.
+    """
     cost = folder / "cost.json"
-    if not cost.exists():
-        fresh, start = not folder.exists(), time.monotonic()
-        child = subprocess.Popen([sys.executable, "-m", "expertgen_jax", command, *flags])
+    fresh, start = not folder.exists(), time.monotonic()
+    child = subprocess.Popen([sys.executable, "-m", "expertgen_jax", command, *flags])
+    try:
         _, status, usage = os.wait4(child.pid, 0)
-        if status:
-            sys.exit(os.waitstatus_to_exitcode(status))
+    except BaseException:  # of an interrupt: nobody else would end it
+        child.terminate()
+        child.wait()
+        raise
+    if status:
+        raise UserError(f"{command} {' '.join(flags)} failed ({os.waitstatus_to_exitcode(status)})")
+    if not cost.exists():
         seconds = time.monotonic() - start if fresh else None  # of a run that was interrupted it would mislead
         write_json(cost, {"command_wall_s": seconds, "peak_memory_gb": usage.ru_maxrss / 1e6})
     return json.loads(cost.read_text())

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from expertgen_jax import bounds
 from expertgen_jax.bounds import Count, Seed
@@ -14,6 +14,7 @@ from expertgen_jax.learning.demos import DemoConfig
 from expertgen_jax.learning.diffusion import DiffusionConfig
 from expertgen_jax.learning.steering import SteerConfig
 from expertgen_jax.learning.student import StudentConfig
+from expertgen_jax.learning.td3 import TD3Config
 from expertgen_jax.task import Level, Task
 
 if TYPE_CHECKING:
@@ -67,6 +68,28 @@ class StudentSettings:
     """Distillation by DAgger."""
 
 
+_SHAPES = {"atoms", "actor_hidden", "critic_hidden"}
+GROWING = {
+    *("eval_episodes", "transfer_episodes", "steer.target", "steer.episodes", "steer.patience", "steer.eval_period"),
+    *("steer.eval_episodes", "steer.confirm_episodes", "steer.noise_bound", "steer.updates"),
+    *("steer.sigma_min", "steer.sigma_max"),
+    *(f"steer.learner.{field.name}" for field in dataclasses.fields(TD3Config) if field.name not in _SHAPES),
+}
+"""Settings of a run that may change on the way, by dotted names: steering then goes on with the new ones."""
+Phase = Literal["demos", "prior", "steer", "evaluation"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+"""Of a run, in order; what a phase makes depends on the settings of those before it too."""
+
+
+def phase(name: str) -> Phase:
+    """The phase that a setting belongs to, by its dotted name; the first for those of the whole run."""
+    if name in ("eval_episodes", "transfer_episodes"):
+        return "evaluation"
+    if name == "num_seeds" or name.startswith("steer."):
+        return "steer"
+    return "prior" if name.startswith("prior.") else "demos"
+
+
 def check(settings: RunSettings, task: Task) -> None:
     """Checks a run's settings against their bounds, each other and the task.
 
@@ -80,11 +103,6 @@ def check(settings: RunSettings, task: Task) -> None:
     if prior.sample_steps > prior.train_timesteps:
         raise UserError(
             f"--prior.sample-steps {prior.sample_steps} exceeds --prior.train-timesteps {prior.train_timesteps}"
-        )
-    if steer.updates % steer.learner.actor_period:
-        raise UserError(
-            f"--steer.updates {steer.updates} must be a multiple of "
-            f"--steer.learner.actor-period {steer.learner.actor_period}"
         )
     if steer.sigma_min > steer.sigma_max:
         raise UserError("--steer.sigma-min must not exceed --steer.sigma-max")
