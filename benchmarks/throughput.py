@@ -69,7 +69,7 @@ def main(args: Throughput) -> None:
 
 def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     """Times every part and loop for one back end and batch size; rates are a second, ratios of times."""
-    config = SteerConfig(worlds=worlds, block_iterations=args.iterations)
+    config = SteerConfig(worlds=worlds, block_decisions=worlds * args.iterations)
     env = rollout.make_env(registry.load_task(args.task), backend, worlds)
     prior = diffusion.untrained(diffusion.DiffusionConfig(), rollout.sizes(env)[0], env.task.action_size)
     steering = Steering(env, prior, config)
@@ -87,7 +87,7 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     programs = {
         "physics_in_jit": (lambda w: physics_alone(env, w), work),
         "sampling": (loop(sample), (state.worlds.obs, noise)),
-        "acting": (loop(lambda s: steering.act(s)[0]), state),
+        "acting": (loop(steering.act), state),
         "learning": (loop(lambda s: steering.learn(s)[0]), state),
         "iteration": (lambda s: steering.block(s)[0], state),
     }
@@ -111,7 +111,7 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
         "physics_steps_per_s": substeps / bare_physics,
         "physics_in_jit_steps_per_s": substeps / times["physics_in_jit"],
         "acting_env_steps_per_s": substeps / env.nstep / times["acting"],
-        "updates_per_s": args.iterations * config.updates / times["learning"],
+        "updates_per_s": args.iterations * config.actor_updates * config.learner.actor_period / times["learning"],
         "iteration_env_steps_per_s": substeps / env.nstep / times["iteration"],
         "in_jit_over_bare_physics": bare_physics / times["physics_in_jit"],
         "acting_over_parts": (bare_physics + times["sampling"]) / times["acting"],
@@ -151,7 +151,7 @@ def workload(steering: Steering, state: SteerState, iterations: int) -> Any:
         noise_key = jax.random.split(state.key, 4)[1]  # as in `Steering.act`
         chunks = steering.decide(state, noise_key)[1]
         ctrls = jax.lax.scan(control_step, state.worlds, jnp.swapaxes(chunks, 0, 1))[1]
-        return steering.act(state)[0], (state.worlds.data, ctrls)
+        return steering.act(state), (state.worlds.data, ctrls)
 
     return jax.lax.scan(decision, state, None, length=iterations)[1]
 

@@ -18,9 +18,21 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALL_RUN = [
-    *("--demo.episodes", "64", "--prior.train-steps", "50", "--prior.width", "32", "--prior.sample-steps", "2"),
+    *(
+        "--demo.episodes",
+        "64",
+        "--demo.max-episodes",
+        "64",
+        "--prior.train-steps",
+        "50",
+        "--prior.width",
+        "32",
+        "--prior.sample-steps",
+        "2",
+    ),
     *("--steer.worlds", "16", "--steer.episodes", "96", "--steer.eval-period", "32", "--steer.eval-episodes", "16"),
-    *("--steer.warmup-decisions", "30", "--steer.learner.batch-size", "32", "--steer.buffer-decisions", "64"),
+    *("--steer.warmup-decisions", "480", "--steer.learner.batch-size", "32", "--steer.buffer-decisions", "1024"),
+    *("--steer.block-decisions", "480", "--steer.confirm-episodes", "16"),
     *("--eval-episodes", "16", "--transfer-episodes", "4"),
 ]
 SMALL_STUDENT = [
@@ -119,8 +131,9 @@ def test_the_notebook_runs(tmp_path):
     notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
     (budget,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     budget.source = (
-        "preset = {'demo': {'episodes': 64}, 'prior': {'train_steps': 50, 'width': 32}, 'eval_episodes': 16,"
-        "'steer': {'worlds': 16, 'episodes': 96, 'eval_period': 48, 'eval_episodes': 16, 'buffer_decisions': 64}}"
+        "preset = {'demo': {'episodes': 64, 'max_episodes': 64}, 'prior': {'train_steps': 50, 'width': 32},"
+        "'eval_episodes': 16, 'steer': {'worlds': 16, 'episodes': 96, 'eval_period': 48, 'eval_episodes': 16,"
+        "'buffer_decisions': 1024, 'block_decisions': 480, 'confirm_episodes': 16}}"
     )
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert (tmp_path / "runs" / "notebook" / "checkpoints" / "expert").is_dir()
