@@ -256,6 +256,7 @@ class Task:
       hold: control steps for which `success` must hold.
       max_delay: the longest delay that `reset` draws (control steps).
       spectator: the camera of videos.
+      version: counts up when success, starts or observation change, so that figures of before are told apart.
     """
 
     name: str
@@ -283,6 +284,7 @@ class Task:
     hold: int = 5
     max_delay: int = 0
     spectator: Spectator = SPECTATOR
+    version: int = 1
 
     @property
     def cameras(self) -> Mapping[str, View]:

@@ -16,7 +16,7 @@ import jax.export
 import numpy as np
 import pytest
 
-from expertgen_jax.cli import command
+from expertgen_jax.cli import command, reproduce
 from expertgen_jax.cli.runs import RunArguments, run_tasks
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
@@ -331,14 +331,18 @@ def test_interrupting_is_no_error(tmp_path):
     assert "interrupted" in err and "Traceback" not in err
 
 
-def test_reproduce_collects_the_figures_of_finished_runs(small_run, tmp_path):
-    shutil.copytree(small_run, tmp_path / "runs" / "peg-native-0")
-    write_json(tmp_path / "runs" / "peg-native-0" / "cost.json", {"command_wall_s": 60.0, "peak_memory_gb": 1.0})
+def test_reproduce_collects_the_figures_of_finished_runs(small_run, tmp_path, monkeypatch):
+    run = shutil.copytree(small_run, tmp_path / "runs" / "peg-native-0")
     out = tmp_path / "results" / "peg.json"
     flags = ["--seeds", "0", "--physics", "native", "--transfer-episodes", "4", "--runs", str(tmp_path / "runs")]
     code, _, err = call("reproduce.py", "peg", *flags, "--out", str(out))
-    assert code == 0, err
-    assert "demos" not in err, "what is finished is not redone"
+    assert code == 2 and "was made with" in err, "a run of another budget is not taken for its own"
+
+    own = reproduction.run_once
+    monkeypatch.setattr(reproduction, "run_once", lambda command, folder, *flags: own(command, folder, *flags, *SMALL))
+    write_json(run / "cost.json", {"command_wall_s": 60.0, "peak_memory_gb": 1.0})
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    reproduce.main(["peg", *flags, "--out", str(out)])
     (row,) = json.loads(out.read_text())["runs"]
     summary = json.loads((small_run / "summary.json").read_text())
     assert row["expert"]["success"] == summary["expert_success"] and row["command_wall_s"] == 60.0
@@ -514,3 +518,16 @@ def test_a_run_without_an_expert_teaches_nobody(small_run, tmp_path):
     shutil.rmtree(run / "checkpoints" / "expert")
     code, _, err = call("distill.py", "--run-dir", str(run))
     assert code == 2 and "holds no expert yet: finish steer with the same directory first" in err
+
+
+@pytest.mark.slow
+def test_interrupting_reproduce_ends_its_run(tmp_path):
+    process = start("reproduce.py", "peg", "--seeds", "1", "--runs", str(tmp_path), "--out", str(tmp_path / "peg.json"))
+    while not (tmp_path / "peg-native-1" / "config.json").exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "interrupted" in err, err
+    lock = os.open(tmp_path / "peg-native-1" / ".lock", os.O_RDWR)
+    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody is at work there any more
+    os.close(lock)

@@ -59,7 +59,8 @@ class RunDirectory:
 
     def files(self) -> str:
         """What it holds, in a line for people."""
-        return f"{self.path}: {', '.join(sorted(path.name for path in self.path.iterdir()))}"
+        names = sorted(path.name for path in self.path.iterdir() if not path.name.startswith("."))
+        return f"{self.path}: {', '.join(names)}"
 
     def log(self, row: Mapping[str, Any], step: int) -> None:
         """Appends a row to `metrics.jsonl` (and to TensorBoard at `step`)."""

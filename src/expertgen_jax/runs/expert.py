@@ -242,6 +242,7 @@ class ExpertRun:
         }
         summary = {
             "task": self.env.task.name,
+            "task_version": self.env.task.version,
             "seed": self.settings.seed,
             "physics": self.env.model.backend,
             **provenance(),

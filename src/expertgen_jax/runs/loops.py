@@ -1,6 +1,7 @@
 """The host's loops: cloning, steering, distillation. Programs run on the device; between them the host looks."""
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -10,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from expertgen_jax.errors import UserError
 from expertgen_jax.learning import steering, student
 from expertgen_jax.learning.dagger import Dagger, DaggerState
 from expertgen_jax.learning.demos import DemoSet, windows
@@ -226,9 +226,7 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
         text += f", best {best.success:.1%}" if best.episodes else ""
         progress("distil", row["round"] / config.rounds, text)
     if not state.labels.count:
-        raise UserError(
-            f"of {int(state.labels.labelled)} labels none was kept: no episode succeeded; mend the expert first"
-        )
+        print(f"warning: of {int(state.labels.labelled)} labels none was kept: no episode succeeded", file=sys.stderr)
     return best.policy
 
 

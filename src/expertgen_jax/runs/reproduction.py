@@ -6,12 +6,13 @@ interrupted ones go on.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
@@ -75,7 +76,7 @@ def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_
         figures["strong_script"] = run.evaluation(run.agent("strong_script"))
     print(f"{task}, seed {seed}\n{tables.results(list(figures.values()))}\n", flush=True)
     summary = json.loads((run_dir / "summary.json").read_text())
-    kept = ("demo_success", "steering", "lasting", "train_episodes", "env_steps", "diverged", "wall_s")
+    kept = ("task_version", "demo_success", "steering", "lasting", "train_episodes", "env_steps", "diverged", "wall_s")
     kept_figures = {name: summary[name] for name in kept}
     paper = {"paper": PAPER[task]} if task in PAPER else {}
     return {"task": task, "seed": seed, **cost, **kept_figures, **figures, **paper}
@@ -89,14 +90,20 @@ def run_once(command: str, folder: Path, *flags: str) -> dict[str, Any]:
     cost = folder / "cost.json"
     fresh, start = not folder.exists(), time.monotonic()
     child = subprocess.Popen([sys.executable, "-m", "expertgen_jax", command, *flags])
-    try:
-        _, status, usage = os.wait4(child.pid, 0)
-    except BaseException:  # of an interrupt: nobody else would end it
-        child.terminate()
+
+    def stop(number: int, _: Any) -> NoReturn:
+        child.terminate()  # nobody else would end it
         child.wait()
-        raise
-    if status:
-        raise UserError(f"{command} {' '.join(flags)} failed ({os.waitstatus_to_exitcode(status)})")
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    _, status, usage = os.wait4(child.pid, 0)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise UserError(f"{command} {' '.join(flags)} failed ({child.returncode})")
     if not cost.exists():
         seconds = time.monotonic() - start if fresh else None  # of a run that was interrupted it would mislead
         write_json(cost, {"command_wall_s": seconds, "peak_memory_gb": usage.ru_maxrss / 1e6})

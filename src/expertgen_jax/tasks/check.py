@@ -138,7 +138,7 @@ def _compile(task: Task) -> mujoco.MjModel:
     if not isinstance(spec, mujoco.MjSpec):
         raise _wrong(task, "scene", f"returned {type(spec).__name__}, expected a mujoco.MjSpec")
     mj = _call(task, "scene().compile", spec.compile)
-    for name, least in (("horizon", 1), ("action_size", 1), ("hold", 1), ("max_delay", 0)):
+    for name, least in (("horizon", 1), ("action_size", 1), ("hold", 1), ("max_delay", 0), ("version", 1)):
         value = getattr(task, name)
         if not isinstance(value, int) or value < least:
             raise _wrong(task, name, f"is {value!r}, expected an integer of at least {least}")

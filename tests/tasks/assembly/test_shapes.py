@@ -232,8 +232,8 @@ def test_scripts_are_imperfect_on_every_shape(env):
 @pytest.mark.parametrize(("bias", "low", "high"), [(0.0, 0.8, 1.0), (1.0, 0.05, 0.8)], ids=["exact", "biased"])
 def test_disassembly_played_backwards_assembles(env, bias, low, high):
     config = demos.DemoConfig(episodes=180, max_episodes=180, source="disassembly", bias=bias)
-    made, diverged = demos.demonstrate(env, jax.random.key(6), config)
-    assert diverged == 0
+    made, asked = demos.demonstrate(env, jax.random.key(6), config)
+    assert asked.diverged == 0
     assert low <= made.success.mean() <= high
     starts = np.cumsum(made.lengths) - made.lengths
     tip = made.obs[starts][:, :3]

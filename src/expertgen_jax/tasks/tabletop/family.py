@@ -18,6 +18,8 @@ from expertgen_jax.tasks.tabletop import gripping
 from expertgen_jax.tasks.tabletop.gripping import HAND_OBSERVATION, Phase
 from expertgen_jax.tasks.tabletop.randomization import RANDOMIZATIONS, Episode, Eyes
 
+VERSION = 2
+"""Since success is stricter: lifts are held and slow, things are let go, drawers pulled by the handle."""
 STILL, STILL_SPIN = 0.010, 0.3
 """Speeds below which a thing is at rest (m/s, rad/s)."""
 OBJECT_OBSERVATION = {
@@ -187,6 +189,7 @@ def task(
         final_pose=lambda data, context: final_pose(data),
         preset=preset,
         spectator=Spectator((0.0, 0.0, 0.08), 0.75, 120.0, -30.0),
+        version=VERSION,
     )
     if randomization == "off":
         return plain
