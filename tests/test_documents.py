@@ -11,30 +11,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from small import SMALL
 
 from expertgen_jax.tasks.registry import TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SMALL_RUN = [
-    *(
-        "--demo.episodes",
-        "64",
-        "--demo.max-episodes",
-        "64",
-        "--prior.train-steps",
-        "50",
-        "--prior.width",
-        "32",
-        "--prior.sample-steps",
-        "2",
-    ),
-    *("--steer.worlds", "16", "--steer.episodes", "96", "--steer.eval-period", "32", "--steer.eval-episodes", "16"),
-    *("--steer.warmup-decisions", "480", "--steer.learner.batch-size", "32", "--steer.buffer-decisions", "1024"),
-    *("--steer.block-decisions", "480", "--steer.confirm-episodes", "16"),
-    *("--eval-episodes", "16", "--transfer-episodes", "4"),
-]
 SMALL_STUDENT = [
     *("--student.image-size", "16", "--student.hidden", "16", "--dagger.rounds", "2", "--dagger.worlds", "4"),
     *("--dagger.updates", "5", "--dagger.batch-size", "16", "--dagger.eval-period", "1", "--dagger.eval-episodes", "4"),
@@ -82,7 +65,7 @@ def workplace(tmp_path_factory) -> Path:
     """A folder with a finished small run and a student, in which the documents' commands are tried."""
     folder = tmp_path_factory.mktemp("documents")
     for arguments in (
-        ["steer", "--task", "peg", "--run-dir", "runs/peg-0", *SMALL_RUN],
+        ["steer", "--task", "peg", "--run-dir", "runs/peg-0", *SMALL],
         ["distill", "--run-dir", "runs/peg-0", *SMALL_STUDENT],
     ):
         subprocess.run([sys.executable, "-m", "expertgen_jax", *arguments], cwd=folder, check=True, env=environment())
@@ -113,7 +96,7 @@ def run_line(line: str, workplace: Path) -> None:
     if not words or words[0] in ("pip", "git", "cd", "apt-get") or "--web" in words:
         return
     command = next((word for word in words if word in ("steer", "pretrain", "distill")), "")
-    small = SMALL_STUDENT if command == "distill" else SMALL_RUN if command else []
+    small = SMALL_STUDENT if command == "distill" else SMALL if command else []
     if words[0] == "expertgen":
         words[:1] = [sys.executable, "-m", "expertgen_jax"]
     elif words[0] == "python":

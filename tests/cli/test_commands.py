@@ -15,6 +15,7 @@ import jax
 import jax.export
 import numpy as np
 import pytest
+from small import SMALL
 
 from expertgen_jax.cli import command, reproduce
 from expertgen_jax.cli.runs import RunArguments, run_tasks
@@ -30,24 +31,6 @@ from expertgen_jax.sim import rollout
 from expertgen_jax.tasks import registry
 
 ROOT = Path(__file__).parents[2]
-SMALL = [
-    *(
-        "--demo.episodes",
-        "64",
-        "--demo.max-episodes",
-        "64",
-        "--prior.train-steps",
-        "50",
-        "--prior.width",
-        "32",
-        "--prior.sample-steps",
-        "2",
-    ),
-    *("--steer.worlds", "16", "--steer.episodes", "96", "--steer.eval-period", "32", "--steer.eval-episodes", "16"),
-    *("--steer.warmup-decisions", "480", "--steer.learner.batch-size", "32", "--steer.buffer-decisions", "1024"),
-    *("--steer.block-decisions", "480", "--steer.confirm-episodes", "16"),
-    *("--eval-episodes", "16", "--transfer-episodes", "4"),
-]
 
 
 def start(script: str, *args: str, **options) -> subprocess.Popen:

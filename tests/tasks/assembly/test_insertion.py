@@ -157,7 +157,7 @@ def hand_pose(tip=(0.0, 0.0, 0.0), angles=(0.0, 0.0, 0.0), length=LENGTH):
 
 
 def seen_beside(env, socket_error):
-    return Context(jax.tree.map(lambda x: x[0], env.parameters["fit"]), socket_error, jnp.zeros(()))
+    return Context(jax.tree.map(lambda x: x[0], env.parameters["fit"]), socket_error, jnp.zeros(()), jnp.zeros(0))
 
 
 SOCKET = np.array([0.03, -0.02, 0.0])

@@ -167,7 +167,7 @@ def test_success_is_the_assembled_pose_and_no_other(envs, backend):
     def judge(fit, qpos):
         quat = jnp.array([[np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]])
         data = physics.init(env.model, qpos, ctrl=qpos, mocap_pos=jnp.asarray(SOCKET[None]), mocap_quat=quat)
-        context = Context(fit, jnp.array([0.002, -0.002, 0.0]), jnp.float32(0.08))
+        context = Context(fit, jnp.array([0.002, -0.002, 0.0]), jnp.float32(0.08), jnp.zeros(0))
         return env.task.success(data, context), env.task.lenient(data, context)
 
     rows = [(i, what, *case) for i, name in enumerate(NAMES) for what, case in cases(SHAPES[name]).items()]

@@ -118,5 +118,5 @@ class Context(NamedTuple):
     fit: Fit
     socket_error: jax.Array
     yaw_error: jax.Array
-    drawn: jax.Array = np.zeros(0, np.float32)  # type: ignore[assignment]
+    drawn: jax.Array
     errors: SensorErrors | None = None

@@ -14,6 +14,7 @@ from expertgen_jax.task import Box, Data, Disassembly, Senses, Spectator, Start,
 from expertgen_jax.tasks.assembly import scripts
 from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Fit, SensorErrors, Starts, widened
 from expertgen_jax.tasks.assembly.randomization import Randomization
+from expertgen_jax.tasks.ranges import within
 
 LEAD, TURN_LEAD = 0.010, 0.12
 """Largest distance of the target from the hand (m, rad): at most 8 N and 2.4 N m in contact."""
@@ -92,9 +93,8 @@ def insertion(
         chosen = jax.tree.map(lambda x: x[variant], parameters)
         fit, fields = chosen["fit"], chosen["fields"]
         if chosen["per_play"]:
-            low, high = randomization.play
             drawn_play = jax.random.uniform(play_key, (), minval=-1.0)
-            wider = (low + high) / 2 + drawn_play * (high - low) / 2
+            wider = within(randomization.play, drawn_play)
             fit = widened(fit, wider)
             fields = {name: x + (wider - 1) * chosen["per_play"][name] for name, x in fields.items()}
         fields, drawn = randomization.draw(mj, fields, draw_key)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import mujoco
 
 from expertgen_jax.task import Level
-
-Range = tuple[float, float]
+from expertgen_jax.tasks.ranges import Range, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Randomization:
 
         def uniform(key: jax.Array, bounds: Range) -> jax.Array:
             places.append(jax.random.uniform(key, (), minval=-1.0))
-            return (bounds[0] + bounds[1]) / 2 + places[-1] * (bounds[1] - bounds[0]) / 2
+            return within(bounds, places[-1])
 
         if self.friction != Randomization.friction:
             drawn["geom_friction"] = base("geom_friction").at[:, 0].set(uniform(friction_key, self.friction))

@@ -17,8 +17,7 @@ import numpy as np
 
 from expertgen_jax import scenes
 from expertgen_jax.task import PORTABLE, Data, Level
-
-Range = tuple[float, float]
+from expertgen_jax.tasks.ranges import Range, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +139,8 @@ class Eyes:
         keys = jax.random.split(key, 4)
         ranges, mj = self.ranges, self.mj
         drawn = jax.random.uniform(keys[0], (3 + len(self.free),), minval=-1.0)
-        low, high = np.array([ranges.friction, ranges.stiffness, ranges.grip, *[ranges.mass] * len(self.free)]).T
-        friction, stiffness, grip, *masses = (low + high) / 2 + drawn * (high - low) / 2
+        bounds = np.array([ranges.friction, ranges.stiffness, ranges.grip, *[ranges.mass] * len(self.free)]).T
+        friction, stiffness, grip, *masses = within(bounds, drawn)
         fingers = np.array([mj.actuator(name).id for name in scenes.FINGER_JOINTS])
         hand = np.setdiff1d(np.arange(mj.nu), fingers)
         free = self.bodies[self.free]
