@@ -24,8 +24,8 @@ from expertgen_jax.learning import diffusion
 from expertgen_jax.learning.steering import SteerConfig, Steering, SteerState
 from expertgen_jax.runs import tables
 from expertgen_jax.runs.provenance import provenance
-from expertgen_jax.sim import physics, rollout
-from expertgen_jax.sim.rollout import Env, World
+from expertgen_jax.sim import episode, physics
+from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.task import View
 from expertgen_jax.tasks import registry
 from expertgen_jax.vision import camera
@@ -70,8 +70,8 @@ def main(args: Throughput) -> None:
 def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     """Times every part and loop for one back end and batch size; rates are a second, ratios of times."""
     config = SteerConfig(worlds=worlds, block_decisions=worlds * args.iterations)
-    env = rollout.make_env(registry.load_task(args.task), backend, worlds)
-    prior = diffusion.untrained(diffusion.DiffusionConfig(), rollout.sizes(env)[0], env.task.action_size)
+    env = episode.make_env(registry.load_task(args.task), backend, worlds)
+    prior = diffusion.untrained(diffusion.DiffusionConfig(), episode.sizes(env)[0], env.task.action_size)
     steering = Steering(env, prior, config)
     state = jax.jit(lambda s: steering.block(s)[0])(jax.jit(steering.init)(jax.random.key(0)))
 
@@ -146,7 +146,7 @@ def workload(steering: Steering, state: SteerState, iterations: int) -> Any:
     def decision(state: SteerState, _: None) -> tuple[SteerState, Any]:
         def control_step(worlds: World, actions: jax.Array) -> tuple[World, jax.Array]:
             ctrl = jax.vmap(env.task.control)(worlds.data, actions)
-            return jax.vmap(lambda w, a: rollout.advance(env, w, a[None])[0])(worlds, actions), ctrl
+            return jax.vmap(lambda w, a: episode.advance(env, w, a[None])[0])(worlds, actions), ctrl
 
         noise_key = jax.random.split(state.key, 4)[1]  # as in `Steering.act`
         chunks = steering.decide(state, noise_key)[1]

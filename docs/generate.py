@@ -15,8 +15,8 @@ from typing import Any
 
 import jax
 
-from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import Env
+from expertgen_jax.sim import episode
+from expertgen_jax.sim.episode import Env
 from expertgen_jax.tasks.registry import FAMILIES, TASKS, load_task
 
 DOCS = Path(__file__).parent
@@ -40,11 +40,11 @@ def page(name: str) -> str:
     Raises:
       ValueError: its docstring lacks a heading, or it has no picture.
     """
-    entry, env = TASKS[name], rollout.make_env(load_task(name), "native")
+    entry, env = TASKS[name], episode.make_env(load_task(name), "native")
     task = env.task
     if not (DOCS / "pictures" / f"{name}.webp").exists():
         raise ValueError(f"{name} has no picture: expertgen view RUN --out docs/pictures/{name}.webp --height 240")
-    world = jax.eval_shape(lambda key: rollout.reset(env, key), jax.random.key(0))
+    world = jax.eval_shape(lambda key: episode.reset(env, key), jax.random.key(0))
     parts = [f"# {name}", entry.summary, f"![{name}](../pictures/{name}.webp)"]
     for heading, text in sections(entry.description).items():
         parts += [f"## {heading}", text]
@@ -69,7 +69,7 @@ def sections(description: str) -> dict[str, str]:
 
 def numbers(env: Env) -> str:
     """Sizes and rates of a task."""
-    task, (observed, privileged) = env.task, rollout.sizes(env)
+    task, (observed, privileged) = env.task, episode.sizes(env)
     return (
         f"{observed} numbers are observed, critics see {privileged} more; an action has {task.action_size}, each in "
         f"[-1, 1]. There are {1 / task.control_dt:g} control steps a second, of {env.nstep} physics steps each; an "

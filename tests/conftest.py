@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from pressing import Path, press_program
 
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode
 from expertgen_jax.tasks.registry import load_task
 
 SLOW_FIXTURES = {"small_run", "student_run", "workplace"}
@@ -38,16 +38,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def envs() -> Callable[[str, str], rollout.Env]:
+def envs() -> Callable[[str, str], episode.Env]:
     """`(task name, back end) -> Env`, cached."""
-    return functools.cache(lambda task, backend: rollout.make_env(load_task(task), backend))
+    return functools.cache(lambda task, backend: episode.make_env(load_task(task), backend))
 
 
 @pytest.fixture(scope="session")
-def world(envs) -> rollout.World:
+def world(envs) -> episode.World:
     """The peg at the start of an episode."""
     env = envs("peg", "native")
-    return jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(3))
+    return jax.jit(lambda key: episode.reset(env, key))(jax.random.key(3))
 
 
 @pytest.fixture(scope="session")

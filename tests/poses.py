@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from expertgen_jax.scenes import OPENING
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim import episode, physics
 from expertgen_jax.tasks.assembly.fit import Context
 
 
-def assert_judged(env: rollout.Env, cases: dict[str, tuple[bool, bool | None, np.ndarray]]) -> None:
+def assert_judged(env: episode.Env, cases: dict[str, tuple[bool, bool | None, np.ndarray]]) -> None:
     """Strict and lenient success in poses `{description: (strict, lenient or None where either will do, qpos)}`.
 
     The socket stands at the origin, and is seen where it is not.
@@ -40,7 +40,7 @@ def hand_at(place: ArrayLike, fingers: ArrayLike, yaw: float = 0.0) -> np.ndarra
 
 
 def assert_judged_on_table(
-    env: rollout.Env,
+    env: episode.Env,
     cases: Mapping[str, tuple[bool, np.ndarray, float]],
     commands: Mapping[str, ArrayLike] = {},
     mocap_pos: ArrayLike = (),

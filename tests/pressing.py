@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim import episode, physics
 from expertgen_jax.sim.physics import mjx  # which silences its comment on Warp
 
 BACKENDS = ("native", "mjx")
@@ -23,7 +23,7 @@ class Path(NamedTuple):
     xmat: np.ndarray
 
 
-def press_program(env: rollout.Env) -> Callable[[np.ndarray, np.ndarray], Path]:
+def press_program(env: episode.Env) -> Callable[[np.ndarray, np.ndarray], Path]:
     """`(qpos [n, 6], ctrl [n, 30, 6]) -> Path` for n <= WORLDS: plays commands from rest and looks at each substep."""
     hand = env.model.mj.body("hand").id
 

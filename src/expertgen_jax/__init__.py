@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from expertgen_jax.errors import UserError
     from expertgen_jax.runs.expert import ExpertRun, load_run
     from expertgen_jax.runs.student import StudentRun, load_student
+    from expertgen_jax.sim.episode import Env, World, advance, make_env, reset
     from expertgen_jax.sim.evaluation import evaluate
-    from expertgen_jax.sim.rollout import Agent, Env, Policy, World, advance, make_env, play, record, reset
+    from expertgen_jax.sim.rollout import Agent, Policy, play, record
     from expertgen_jax.task import Script, Senses, Start, Task, View
     from expertgen_jax.tasks.check import check_task
     from expertgen_jax.tasks.registry import load_task
@@ -48,9 +49,8 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Script", "Senses", "Start", "Task", "View"), "task"),
-    **dict.fromkeys(
-        ("Agent", "Env", "Policy", "World", "advance", "make_env", "play", "record", "reset"), "sim.rollout"
-    ),
+    **dict.fromkeys(("Env", "World", "advance", "make_env", "reset"), "sim.episode"),
+    **dict.fromkeys(("Agent", "Policy", "play", "record"), "sim.rollout"),
     **dict.fromkeys(("ExpertRun", "load_run"), "runs.expert"),
     **dict.fromkeys(("StudentRun", "load_student"), "runs.student"),
     **{"UserError": "errors", "check_task": "tasks.check", "evaluate": "sim.evaluation", "load_task": "tasks.registry"},

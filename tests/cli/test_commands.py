@@ -27,7 +27,7 @@ from expertgen_jax.runs.directory import Place, open_directory
 from expertgen_jax.runs.expert import load_run, open_run
 from expertgen_jax.runs.settings import RunSettings, check, from_json, to_json, with_preset
 from expertgen_jax.runs.student import load_student
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode
 from expertgen_jax.tasks import registry
 
 ROOT = Path(__file__).parents[2]
@@ -447,7 +447,7 @@ def test_an_expert_is_exported(small_run, tmp_path):
     code, _, err = call("export.py", "--run-dir", str(small_run), "--policy", "expert", "--out", str(tmp_path / "kit"))
     assert code == 0, err
     run = load_run(small_run)
-    world = rollout.reset(run.env, jax.random.key(0))
+    world = episode.reset(run.env, jax.random.key(0))
     here = run.agent("expert").act((), world, jax.random.key(0))[1]
     program = jax.export.deserialize(bytearray((tmp_path / "kit" / "policy.jax").read_bytes())).call
     there = program(world.obs[None], np.zeros((1, 0), np.float32), np.zeros(2, np.uint32))

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode
 from expertgen_jax.task import PORTABLE
 from expertgen_jax.vision import appearance
 
@@ -23,7 +23,7 @@ def test_it_reads_the_state_that_tasks_may_read():
 @pytest.mark.parametrize("name", ["peg", "block_on_rail"])
 def test_depth_pictures_are_those_of_the_cameras(envs, name):
     env, size = envs(name, "native"), 32
-    world = jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(4))
+    world = jax.jit(lambda key: episode.reset(env, key))(jax.random.key(4))
     off, mj = appearance.VISUAL_RANDOMIZATIONS["off"], env.task.scene().compile()
 
     @jax.jit

@@ -15,7 +15,7 @@ from expertgen_jax.learning.student import StudentConfig
 from expertgen_jax.runs import loops
 from expertgen_jax.runs.directory import RunDirectory
 from expertgen_jax.runs.progress import Progress
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Script, Senses, Start, Task, View
 from expertgen_jax.vision.appearance import VisualRandomization
@@ -74,7 +74,7 @@ EXPERT = rollout.policy_from_obs(CHUNK, steer)
 
 @pytest.fixture(scope="module")
 def dagger() -> Dagger:
-    env = rollout.make_env(CART, "native")
+    env = episode.make_env(CART, "native")
     return Dagger(env, None, EXPERT, CONFIG, StudentConfig(image_size=16, hidden=(16,)), VisualRandomization())
 
 

@@ -11,7 +11,7 @@ import pytest
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import demos as demos_lib
 from expertgen_jax.learning.demos import DemoConfig, DemoSet
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode
 from expertgen_jax.task import Disassembly, Script, Start, Task
 
 
@@ -208,7 +208,7 @@ def cart() -> Task:
 
 
 def test_demonstrations_hold_what_was_seen_until_each_episode_ended():
-    env = rollout.make_env(cart(), "native")
+    env = episode.make_env(cart(), "native")
     demos, asked = demos_lib.demonstrate(env, jax.random.key(0), DemoConfig(episodes=32, max_episodes=32))
     diverged = asked.diverged
     assert 0 < diverged < 32
@@ -227,7 +227,7 @@ def test_demonstrations_hold_what_was_seen_until_each_episode_ended():
 
 
 def test_the_demonstrator_is_asked_again_until_there_are_enough_successes():
-    env, key = rollout.make_env(cart(), "native"), jax.random.key(0)
+    env, key = episode.make_env(cart(), "native"), jax.random.key(0)
     told = []
     config = DemoConfig(episodes=32, successes=30, max_episodes=1000)
     demos, asked = demos_lib.demonstrate(env, key, config, told.append)
@@ -242,7 +242,7 @@ def test_the_demonstrator_is_asked_again_until_there_are_enough_successes():
 
 @pytest.mark.slow
 def test_a_further_try_begins_where_the_one_before_it_failed():
-    env, key = rollout.make_env(cart(), "native"), jax.random.key(0)
+    env, key = episode.make_env(cart(), "native"), jax.random.key(0)
     config = DemoConfig(episodes=32, max_episodes=32)
     once, asked = demos_lib.demonstrate(env, key, config)
     demos, again = demos_lib.demonstrate(env, key, dataclasses.replace(config, tries=9))
@@ -261,7 +261,7 @@ def test_a_further_try_begins_where_the_one_before_it_failed():
 def test_disassembly_is_refused_where_the_task_does_not_say_how():
     config = DemoConfig(episodes=3, max_episodes=3, source="disassembly")
     with pytest.raises(UserError, match=r"cart.*disassembly"):
-        demos_lib.demonstrate(rollout.make_env(cart(), "native"), jax.random.key(0), config)
+        demos_lib.demonstrate(episode.make_env(cart(), "native"), jax.random.key(0), config)
 
 
 def test_disassembly_goes_back_the_way_it_came():
@@ -277,7 +277,7 @@ def test_disassembly_goes_back_the_way_it_came():
     task = dataclasses.replace(
         cart(), disassembly=apart, control=lambda data, action: 60.0 * (action - data.qpos), horizon=60
     )
-    env, key = rollout.make_env(task, "native"), jax.random.key(0)
+    env, key = episode.make_env(task, "native"), jax.random.key(0)
     exact, _ = demos_lib.demonstrate(env, key, DemoConfig(episodes=3, max_episodes=3, source="disassembly", bias=0.0))
     assert exact.success.all()
     assert (exact.obs[:, 0] < 0.1).all() and exact.obs[0, 0] < 0.08, "it starts where it was taken to"
@@ -290,7 +290,7 @@ def test_disassembly_goes_back_the_way_it_came():
         demos_lib.demonstrate(env, key, quiet)
     apart = apart._replace(nominal_script=Script(apart.script.init, lambda m, data, start, key: (m, data.qpos - 0.01)))
     nearer, _ = demos_lib.demonstrate(
-        rollout.make_env(dataclasses.replace(task, disassembly=apart), "native"), key, quiet
+        episode.make_env(dataclasses.replace(task, disassembly=apart), "native"), key, quiet
     )
     assert nearer.obs[0, 0] > exact.obs[0, 0] + 0.005
 
@@ -299,7 +299,7 @@ def test_start_noise_is_left_out_only_where_the_task_says_how():
     task = cart()
     config = DemoConfig(episodes=3, max_episodes=3, start_noise=False)
     with pytest.raises(UserError, match=r"cart.*nominal_reset"):
-        demos_lib.demonstrate(rollout.make_env(task, "native"), jax.random.key(0), config)
+        demos_lib.demonstrate(episode.make_env(task, "native"), jax.random.key(0), config)
     task = dataclasses.replace(task, nominal_reset=lambda key: Start(qpos=jnp.array([0.05]), context=jnp.float32(0.05)))
-    demos, _ = demos_lib.demonstrate(rollout.make_env(task, "native"), jax.random.key(0), config)
+    demos, _ = demos_lib.demonstrate(episode.make_env(task, "native"), jax.random.key(0), config)
     np.testing.assert_allclose(demos.obs[:, 1], 0.05)

@@ -14,7 +14,7 @@ import pytest
 from expertgen_jax.learning import diffusion, steering, td3
 from expertgen_jax.learning.diffusion import Denoiser, DiffusionConfig, Prior
 from expertgen_jax.learning.steering import SteerConfig, Steering, SteerState
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode
 from expertgen_jax.task import Script, Start, Task
 
 # These programs run for milliseconds and would compile for a minute.
@@ -89,7 +89,7 @@ PRIOR = make_prior()
 
 @pytest.fixture(scope="module")
 def machine() -> Steering:
-    return Steering(rollout.make_env(cart(), "native"), PRIOR, CONFIG)
+    return Steering(episode.make_env(cart(), "native"), PRIOR, CONFIG)
 
 
 class Programs(NamedTuple):
@@ -266,7 +266,7 @@ def test_the_expert_acts_as_steering_without_exploration(machine, programs, trai
     @jit
     def decide(worlds, keys):
         chunks = jax.vmap(lambda w, k: policy.act((PRIOR, expert), (), w, k)[1])(worlds, keys)
-        return jax.vmap(lambda w, c: rollout.advance(machine.env, w, c)[0].obs)(worlds, chunks)
+        return jax.vmap(lambda w, c: episode.advance(machine.env, w, c)[0].obs)(worlds, chunks)
 
     acted = programs.act(state.replace(sigma=jnp.zeros(16)))
     newest = jax.tree.map(lambda x: x[int(state.buffer.added)], acted.buffer.transitions)
@@ -328,7 +328,7 @@ def test_noise_modes(machine, mode, size):
 def test_the_prior_policy_draws_its_own_noise(machine):
     policy = steering.prior_policy(CHUNK)
     obs = jnp.array([0.1, 0.2, 0.0])
-    world = jax.eval_shape(lambda key: rollout.reset(machine.env, key), jax.random.key(0)).replace(obs=obs)
+    world = jax.eval_shape(lambda key: episode.reset(machine.env, key), jax.random.key(0)).replace(obs=obs)
     once, again, other = (policy.act(PRIOR, (), world, jax.random.key(seed))[1] for seed in (0, 0, 1))
     np.testing.assert_array_equal(once, again)
     assert jnp.abs(other - once).max() > 0.1

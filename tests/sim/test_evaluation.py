@@ -10,8 +10,9 @@ import pytest
 from pressing import BACKENDS
 from toy import TOY
 
-from expertgen_jax.sim import evaluation, rollout
-from expertgen_jax.sim.rollout import Agent, Env, Policy, World
+from expertgen_jax.sim import episode, evaluation, rollout
+from expertgen_jax.sim.episode import Env, World
+from expertgen_jax.sim.rollout import Agent, Policy
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_summary_of_a_task_without_extras():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_figures_do_not_depend_on_how_many_play_side_by_side(backend, monkeypatch):
-    env, script = rollout.make_env(TOY, backend), rollout.scripted_agent(TOY)
+    env, script = episode.make_env(TOY, backend), rollout.scripted_agent(TOY)
     at_once = evaluation.evaluate(env, script, 10)
     monkeypatch.setattr(evaluation, "AT_ONCE", 4)
     assert evaluation.evaluate(env, script, 10) == at_once
@@ -147,7 +148,7 @@ def test_what_still_holds_later_is_told_apart():
         gone = memory | (there.all() & (world.steps >= 2))
         return gone, jnp.where(gone, 0.9, jnp.clip((0.2 - world.data.ctrl) / 0.1, -0.5, 0.5))[None]
 
-    env = rollout.make_env(TOY, "native")
+    env = episode.make_env(TOY, "native")
     staying = evaluation.lasting(env, rollout.scripted_agent(TOY), 8)
     assert staying == {"acting": 1.0, "still": 1.0}
     leaving = Agent("leaving", Policy(1, lambda key: jnp.bool_(False), leave))

@@ -14,14 +14,14 @@ from expertgen_jax.sim import native, physics
 PROGRAM = """
 import sys
 import jax, jax.numpy as jnp
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim import episode, physics
 from expertgen_jax.tasks import registry
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("/cache_hits") else None)
-model = rollout.make_env(registry.load_task("peg"), "native").model
+model = episode.make_env(registry.load_task("peg"), "native").model
 fall = jax.jit(lambda q: physics.step(model, physics.init(model, q), jnp.zeros(6), 20).qpos)
 start = jnp.array([0, 0, 0.09, 0, 0, 0])
 executable = fall.lower(start).compile()

@@ -9,7 +9,7 @@ import pytest
 from toy import BLOW_UP, TOY
 
 from expertgen_jax.runs import recording
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.viewer.session import Session
 from expertgen_jax.vision import camera
@@ -21,7 +21,7 @@ def make_session(task=TOY, choice="script", seed=0):
     chunks = rollout.policy_from_obs(CHUNK, lambda params, obs, key: jax.random.uniform(key, (CHUNK, 1)))
     blow_up = rollout.policy_from_obs(1, lambda params, obs, key: jnp.full((1, 1), BLOW_UP))
     agents = {**rollout.untrained_agents(task), "chunks": Agent("chunks", chunks), "mad": Agent("mad", blow_up)}
-    return Session(rollout.make_env(task, "native"), agents, choice, seed)
+    return Session(episode.make_env(task, "native"), agents, choice, seed)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 from toy import HORIZON, TOY
 
 from expertgen_jax.errors import UserError
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode, rollout
 from expertgen_jax.task import Spectator
 from expertgen_jax.viewer import web
 from expertgen_jax.viewer.session import Picture, Session
@@ -38,7 +38,7 @@ def session():
         return TOY.reset(key)._replace(fields={"geom_size": sizes * jax.random.uniform(key, minval=0.5)})
 
     task = dataclasses.replace(TOY, reset=reset)
-    return Session(rollout.make_env(task, "native"), rollout.untrained_agents(task), "script")
+    return Session(episode.make_env(task, "native"), rollout.untrained_agents(task), "script")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim import episode, physics
 from expertgen_jax.task import View
 from expertgen_jax.vision import camera
 from expertgen_jax.vision.camera import AMBIENT, FAR
@@ -104,7 +104,7 @@ def test_the_scene_of_a_task(envs):
     wrist = View((0.06, 0.0, 0.02), (0.0, 0.0, -0.05), 1.2, "hand")
 
     def see(key):
-        world = rollout.reset(env, key)
+        world = episode.reset(env, key)
         geoms = camera.visible(env.model.mj, world.data, world.fields)
         socket = world.data.mocap_pos[0]
         front = camera.look_at(socket + jnp.array([0.08, -0.05, 0.06]), socket + jnp.array([0.0, 0.0, 0.01]), 0.6)
@@ -129,7 +129,7 @@ def test_the_scene_of_a_task(envs):
 @pytest.mark.parametrize("name", ["peg", "block_on_rail"])
 def test_pixels_agree_with_mujocos_renderer(envs, name):
     env, size = envs(name, "native"), 64
-    world = jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(4))
+    world = jax.jit(lambda key: episode.reset(env, key))(jax.random.key(4))
     spec = env.task.scene()
     for camera_name, view in env.task.cameras.items():
         mat = np.float64(camera.look_at(view.eye, view.target).mat)
@@ -173,7 +173,7 @@ def test_a_camera_may_look_straight_down_or_up(height):
 
 def test_points_lie_on_what_is_seen(envs):
     env = envs("peg", "native")
-    world = jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(2))
+    world = jax.jit(lambda key: episode.reset(env, key))(jax.random.key(2))
     middle = world.data.mocap_pos[0]
     view = camera.look_at(middle + jnp.array([0.1, -0.1, 0.2]), middle, 0.8)
     image = look(env.model, world.data, {}, view)

@@ -11,7 +11,7 @@ from expertgen_jax.bounds import Count, Seed
 from expertgen_jax.cli import command
 from expertgen_jax.runs import settings
 from expertgen_jax.runs.settings import RunSettings
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode
 from expertgen_jax.task import Level
 from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.check import check_task
@@ -44,8 +44,8 @@ def check(args: Check) -> None:
     if not args.task.endswith(".py"):
         check_task(task)  # that of a file was checked when it was loaded
     settings.check(settings.with_preset(RunSettings(), task.preset or {}), task)
-    env = rollout.make_env(task, "native")
-    observed, known = rollout.sizes(env)
+    env = episode.make_env(task, "native")
+    observed, known = episode.sizes(env)
     print(
         f"{task.name}: the contract is kept. {observed} numbers observed, {known} more known to critics, "
         f"{task.action_size} in an action; {1 / task.control_dt:g} control steps a second, at most {task.horizon}"

@@ -17,8 +17,9 @@ from expertgen_jax.errors import UserError
 from expertgen_jax.runs import recording
 from expertgen_jax.runs.expert import load_run
 from expertgen_jax.runs.student import StudentRun, load_student
-from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import Agent, Env
+from expertgen_jax.sim import episode, rollout
+from expertgen_jax.sim.episode import Env
+from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Level
 from expertgen_jax.tasks import registry
 from expertgen_jax.viewer.session import Session
@@ -96,7 +97,7 @@ def cast(args: View) -> tuple[Env, dict[str, Agent], StudentRun | None]:
     """The environment, on the C engine, who may act in it, by name, and the student among them."""
     if not (Path(args.target) / "config.json").exists():
         task = registry.load_task(args.target, args.randomization)
-        return rollout.make_env(task, "native"), rollout.untrained_agents(task), None
+        return episode.make_env(task, "native"), rollout.untrained_agents(task), None
     run = load_run(args.target, "native")
     trained = [name for name in ("expert", "prior") if (run.directory.checkpoints / name).exists()]
     agents = {name: run.agent(name) for name in trained} | rollout.untrained_agents(run.env.task)

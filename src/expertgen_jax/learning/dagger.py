@@ -20,8 +20,9 @@ from jaxtyping import Array, Float, Int, Key, Scalar
 from expertgen_jax.bounds import Count, Positive, Share
 from expertgen_jax.learning import student
 from expertgen_jax.learning.student import Eyes, Percept, Student, StudentConfig
-from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import Env, Policy, World
+from expertgen_jax.sim import episode, rollout
+from expertgen_jax.sim.episode import Env, World
+from expertgen_jax.sim.rollout import Policy
 from expertgen_jax.vision.appearance import VisualRandomization
 
 
@@ -177,8 +178,8 @@ class Dagger(struct.PyTreeNode):
             memory = eyes.perceive(memories[1], world, perceive_key)
             own = student.act(state.student, memory.percepts, act_key)
             actions = jnp.where(jax.random.bernoulli(turn_key, alpha), label, own)
-            after, _ = rollout.advance(env, world, actions)
-            return after, (of_expert, memory), (memory.percepts, label, ~rollout.done(env, world))
+            after, _ = episode.advance(env, world, actions)
+            return after, (of_expert, memory), (memory.percepts, label, ~episode.done(env, world))
 
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
             worlds, memories, (percepts, *labelled) = jax.vmap(decide)(*carry, keys[2])

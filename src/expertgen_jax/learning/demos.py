@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from expertgen_jax.bounds import Count, NonNegative
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic
-from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import Env, Frame, World
+from expertgen_jax.sim import episode, rollout
+from expertgen_jax.sim.episode import Env, Frame, World
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,7 @@ def forwards(env: Env, config: DemoConfig) -> Callable[[Key[Array, ""]], tuple[W
         kept = [tries[0]]
         for number in range(1, config.tries):
             keys = jax.random.split(jax.random.fold_in(key, config.episodes + number), config.episodes)
-            left = jax.vmap(lambda world: rollout.restart(env, world))(tries[-1][0])
+            left = jax.vmap(lambda world: episode.restart(env, world))(tries[-1][0])
             tries.append(rollout.record_from(env, script, left, jax.vmap(script.policy.init)(keys), keys))
             chosen = np.flatnonzero(failing)
             kept.append(jax.tree.map(operator.itemgetter(chosen), tries[-1]))
@@ -151,7 +151,7 @@ def backwards(env: Env, config: DemoConfig) -> Callable[[Key[Array, ""]], tuple[
     @jax.jit
     @jax.vmap
     def begin(world: World, path: Float[Array, "time nq"], key: Key[Array, ""]) -> tuple[World, Any]:
-        return rollout.restart(env, world), (path[::-1] + bias * how.bias(key), jnp.int32(0))
+        return episode.restart(env, world), (path[::-1] + bias * how.bias(key), jnp.int32(0))
 
     def retrace(
         params: Any, memory: Any, world: World, key: Key[Array, ""]

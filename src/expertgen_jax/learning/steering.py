@@ -22,8 +22,9 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
 from expertgen_jax.bounds import Count, NonNegative, Positive, Share
 from expertgen_jax.learning import diffusion, replay, td3
 from expertgen_jax.learning.diffusion import Prior
-from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import Env, Policy, World
+from expertgen_jax.sim import episode, rollout
+from expertgen_jax.sim.episode import Env, World
+from expertgen_jax.sim.rollout import Policy
 
 NoiseMode = Literal["chunk", "row", "scalar"]
 
@@ -131,7 +132,7 @@ class Steering(struct.PyTreeNode):
     @functools.cached_property
     def learner(self) -> td3.Learner:
         """The TD3 learner for this environment's sizes."""
-        obs_size, privileged_size = rollout.sizes(self.env)
+        obs_size, privileged_size = episode.sizes(self.env)
         return td3.Learner(
             config=self.config.learner,
             obs_size=obs_size,
@@ -144,7 +145,7 @@ class Steering(struct.PyTreeNode):
         """Fresh worlds, networks and an empty buffer."""
         config = self.config
         key, reset_key, sigma_key, learner_key = jax.random.split(key, 4)
-        worlds = jax.vmap(lambda k: rollout.reset(self.env, k))(jax.random.split(reset_key, config.worlds))
+        worlds = jax.vmap(lambda k: episode.reset(self.env, k))(jax.random.split(reset_key, config.worlds))
         n, size = config.worlds, self.learner.critic_obs_size
         no = jnp.zeros(n, bool)
         example = replay.Transition(
@@ -192,9 +193,9 @@ class Steering(struct.PyTreeNode):
         key, noise_key, reset_key, sigma_key = jax.random.split(state.key, 4)
         obs = full_obs(worlds)
         action, chunks = self.decide(state, noise_key)
-        after, _ = jax.vmap(lambda w, c: rollout.advance(env, w, c))(worlds, chunks)
+        after, _ = jax.vmap(lambda w, c: episode.advance(env, w, c))(worlds, chunks)
 
-        over = rollout.done(env, after)
+        over = episode.done(env, after)
         transition = replay.Transition(
             obs=obs,
             next_obs=full_obs(after),
@@ -206,7 +207,7 @@ class Steering(struct.PyTreeNode):
         )
         return state.replace(
             key=key,
-            worlds=rollout.reset_done(env, after, reset_key),
+            worlds=episode.reset_done(env, after, reset_key),
             sigma=jnp.where(over, self._draw_sigma(sigma_key), state.sigma),
             outcome=jnp.where(over, after.success.astype(jnp.float32), state.outcome),
             buffer=replay.add(state.buffer, transition),

@@ -24,8 +24,9 @@ from expertgen_jax.bounds import Count
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import diffusion
 from expertgen_jax.learning.diffusion import Denoiser, DiffusionConfig
-from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import Env, Policy, World
+from expertgen_jax.sim import episode
+from expertgen_jax.sim.episode import Env, World
+from expertgen_jax.sim.rollout import Policy
 from expertgen_jax.vision import appearance, camera
 from expertgen_jax.vision.appearance import Appearance, VisualRandomization
 
@@ -103,7 +104,7 @@ class Eyes:
     def init(self, key: Key[Array, ""]) -> Memory:
         """A memory of nothing, and what the episode will look like."""
         look = appearance.draw(self.ranges, self.env.task, self.env.model.mj, key)
-        percept = jax.eval_shape(lambda k: self._percept(look, rollout.reset(self.env, k), k), key)
+        percept = jax.eval_shape(lambda k: self._percept(look, episode.reset(self.env, k), k), key)
         return Memory(look, jax.tree.map(lambda x: jnp.zeros((self.config.history, *x.shape)), percept))
 
     def perceive(self, memory: Memory, world: World, key: Key[Array, ""]) -> Memory:

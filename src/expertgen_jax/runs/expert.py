@@ -29,9 +29,10 @@ from expertgen_jax.runs.progress import Progress
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.settings import GROWING, PHASES, RunSettings, check, from_json, to_json
 from expertgen_jax.runs.settings import phase as settings_phase
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim import episode, physics, rollout
+from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.evaluation import SELECTION_SEED, evaluate, lasting, predicted
-from expertgen_jax.sim.rollout import Agent, Env
+from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.identity import changed, identity
@@ -56,7 +57,7 @@ class ExpertRun:
     def demonstrations(self) -> DemoSet:
         """The demonstrations: the user's, those in the run directory, or new ones."""
         settings, env, path = self.settings, self.env, self.directory.path / "demos.npz"
-        sizes = rollout.sizes(env)[0], env.task.action_size
+        sizes = episode.sizes(env)[0], env.task.action_size
         if path.exists():
             return demos.load(path, *sizes)
         start = time.monotonic()
@@ -69,8 +70,8 @@ class ExpertRun:
 
         if settings.demos is not None:
             demo_set = demos.load(settings.demos, *sizes)
-            starts = jax.jit(jax.vmap(rollout.reset, (None, 0)))(env, jax.random.split(self._key("demos"), 256)).obs
-            for finding in demos.strange(demo_set, np.asarray(starts), rollout.entries(env)):
+            starts = jax.jit(jax.vmap(episode.reset, (None, 0)))(env, jax.random.split(self._key("demos"), 256)).obs
+            for finding in demos.strange(demo_set, np.asarray(starts), episode.entries(env)):
                 print(f"warning: --demos {settings.demos}: {finding}", file=sys.stderr)
             asked = demos.Asked(len(demo_set.lengths), int(demo_set.success.sum()), 0)
             report(asked)
@@ -131,7 +132,7 @@ class ExpertRun:
           DamagedError: its checkpoint cannot be read.
         """
         config, action_size = self.settings.prior, self.env.task.action_size
-        like = jax.eval_shape(lambda: diffusion.untrained(config, rollout.sizes(self.env)[0], action_size))
+        like = jax.eval_shape(lambda: diffusion.untrained(config, episode.sizes(self.env)[0], action_size))
         return checkpoint.restore(self.directory.checkpoints / "prior", like)
 
     def finished_expert(self, prior: Prior) -> Expert:
@@ -203,7 +204,7 @@ class ExpertRun:
         if same_task and backend in (None, self.env.model.backend):
             return self.env
         task = self.env.task if same_task else registry.load_task(self.settings.task, randomization or "off")
-        return rollout.make_env(task, backend or self.env.model.backend, actions_seen=self.env.actions_seen)
+        return episode.make_env(task, backend or self.env.model.backend, actions_seen=self.env.actions_seen)
 
     def other_backend(self) -> str:
         """The back end on which an expert of this run shows that it learnt the task and not the engine."""
@@ -290,7 +291,7 @@ def open_run(settings: RunSettings, place: Place) -> ExpertRun:
     env = _make_env(task, backend, settings)
     path = place.run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
     if settings.demos is not None:
-        demos.load(settings.demos, rollout.sizes(env)[0], task.action_size)
+        demos.load(settings.demos, episode.sizes(env)[0], task.action_size)
         if place.overwrite and settings.demos.resolve().is_relative_to(path.resolve()):
             raise UserError(f"--demos {settings.demos} lies in the run directory that --overwrite removes; move it")
     stored = to_json(settings) | {"physics": backend, "task_identity": identity(task)}
@@ -365,7 +366,7 @@ def evaluated_once(
 
 def _make_env(task: Task, backend: str, settings: RunSettings) -> Env:
     worlds = max(settings.steer.worlds, settings.steer.eval_episodes) * settings.num_seeds
-    return rollout.make_env(task, backend, max(worlds, settings.demo.episodes, settings.eval_episodes))
+    return episode.make_env(task, backend, max(worlds, settings.demo.episodes, settings.eval_episodes))
 
 
 LEARNT = ("sizes", "scene", "parameters", "reset", "observe", "update", "control", "success")

@@ -35,8 +35,8 @@ from expertgen_jax.learning.student import Percept
 from expertgen_jax.runs.expert import ExpertRun
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.student import StudentRun
-from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import World
+from expertgen_jax.sim import episode
+from expertgen_jax.sim.episode import World
 from expertgen_jax.task import PORTABLE, Task
 
 VERSION = 2
@@ -66,7 +66,7 @@ class Brain(NamedTuple):
 def of_expert(run: ExpertRun) -> Brain:
     """The expert of a run."""
     agent = run.agent("expert")
-    obs = jnp.zeros(rollout.sizes(run.env)[0])
+    obs = jnp.zeros(episode.sizes(run.env)[0])
 
     def policy(vectors: jax.Array, pictures: jax.Array, key: jax.Array) -> jax.Array:
         seeing: Any = SimpleNamespace(obs=vectors[0])
@@ -94,7 +94,7 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
     """
     expert_run, brain = (run, of_expert(run)) if isinstance(run, ExpertRun) else (run.run, of_student(run))
     env, task, chunk = expert_run.env, expert_run.env.task, expert_run.settings.prior.chunk
-    world = jax.eval_shape(lambda k: rollout.reset(env, k), jax.random.key(0))
+    world = jax.eval_shape(lambda k: episode.reset(env, k), jax.random.key(0))
     context, structure = jax.tree.flatten(world.context)
     by_state = brain.kind == "state"
     past = env.actions_seen if by_state else 0

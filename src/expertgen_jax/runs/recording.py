@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from expertgen_jax.sim import physics, rollout
-from expertgen_jax.sim.rollout import Agent, Env, Frame, World
+from expertgen_jax.sim.episode import Env, Frame, World
+from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Task
 from expertgen_jax.vision import appearance, video
 
@@ -22,7 +23,7 @@ AFTERWARDS = 6
 
 
 class Poses(NamedTuple):
-    """What is drawn of an episode, `[time, ...]`: `qpos`, `mocap_pos`, `mocap_quat` as in `rollout.Frame`."""
+    """What is drawn of an episode, `[time, ...]`: `qpos`, `mocap_pos`, `mocap_quat` as in `episode.Frame`."""
 
     qpos: np.ndarray
     mocap_pos: np.ndarray

@@ -17,8 +17,9 @@ from expertgen_jax.runs.directory import RunDirectory, open_directory, read_sett
 from expertgen_jax.runs.expert import ExpertRun, Figures, evaluated_once
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.settings import StudentSettings, from_json, to_json
+from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.evaluation import SELECTION_SEED
-from expertgen_jax.sim.rollout import Agent, Env
+from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Level
 from expertgen_jax.vision.appearance import VISUAL_RANDOMIZATIONS
 

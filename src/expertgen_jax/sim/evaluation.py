@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Key
 
-from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import Agent, Env, World
+from expertgen_jax.sim import episode, rollout
+from expertgen_jax.sim.episode import Env, World
+from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Task
 
 EVALUATION_SEED = 20260315
@@ -69,9 +70,9 @@ def _later(env: Env, agent: Agent, worlds: World, keys: Key[Array, "n"], steps: 
         def decide(carry: tuple[World, Any], _: None) -> tuple[tuple[World, Any], None]:
             world, memory = carry
             memory, actions = rollout.act(agent, memory, world, key)
-            return (rollout.advance(env, world, actions)[0], memory), None
+            return (episode.advance(env, world, actions)[0], memory), None
 
-        begin = rollout.restart(env, world), agent.init(key)
+        begin = episode.restart(env, world), agent.init(key)
         (world, _), _ = jax.lax.scan(decide, begin, None, length=-(-steps // agent.policy.chunk))
         return env.task.success(world.data, world.context)
 

@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from expertgen_jax.errors import UserError
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim import episode, physics, rollout
 from expertgen_jax.task import Script, Senses, Start, Task, View
 from expertgen_jax.vision import camera
 
@@ -57,7 +57,7 @@ def check_task(task: Task) -> None:
     if delays.shape != (2,) or delays.dtype.kind != "i" or delays.min() < 0 or delays.max() > task.max_delay:
         raise _wrong(task, "reset().delays", f"is {delays}, expected two integers from 0 to max_delay={task.max_delay}")
 
-    env = rollout.make_env(task, "native")
+    env = episode.make_env(task, "native")
     model = physics.with_fields(env.model, start.fields)
     data = physics.init(model, start.qpos, None, start.ctrl, start.mocap_pos, start.mocap_quat)
     context = start.context
@@ -187,12 +187,12 @@ def _plain(x: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(x) if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key) else x, float)
 
 
-def _check_traceable(env: rollout.Env, key: jax.Array) -> None:
+def _check_traceable(env: episode.Env, key: jax.Array) -> None:
     """Side effects and Python branches on arrays show only under `jit`."""
     task = env.task
 
-    def play(key: jax.Array) -> rollout.World:
-        return rollout.advance(env, rollout.reset(env, key), jnp.zeros((1, task.action_size)))[0]
+    def play(key: jax.Array) -> episode.World:
+        return episode.advance(env, episode.reset(env, key), jnp.zeros((1, task.action_size)))[0]
 
     script = rollout.scripted_agent(task)
     _call(task, "one step under jit and vmap", jax.jit(jax.vmap(play)), jax.random.split(key))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode
 from expertgen_jax.task import Task
 
 
@@ -23,8 +23,8 @@ def identity(task: Task) -> dict[str, str]:
     They hold for one version of JAX and of MuJoCo, whose names are among them as `traced_by`: others may trace the same
     function to other operations.
     """
-    env = rollout.make_env(task, "native", actions_seen=0)
-    world = jax.eval_shape(lambda k: rollout.reset(env, k), jax.random.key(0))
+    env = episode.make_env(task, "native", actions_seen=0)
+    world = jax.eval_shape(lambda k: episode.reset(env, k), jax.random.key(0))
     data, context, key = world.data, world.context, jax.random.key(0)
     memory = jax.eval_shape(task.script.init, key)
     action = jnp.zeros(task.action_size)

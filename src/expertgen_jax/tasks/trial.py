@@ -8,9 +8,9 @@ import mujoco
 import numpy as np
 
 from expertgen_jax.errors import UserError
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode, rollout
+from expertgen_jax.sim.episode import Env, Frame, World
 from expertgen_jax.sim.physics import mjx
-from expertgen_jax.sim.rollout import Env, Frame, World
 
 
 class Trial(NamedTuple):
@@ -55,7 +55,7 @@ def _check_frames(env: Env, worlds: World, frames: Frame) -> None:
     broken = usable & ~np.isfinite(frames.obs).all(-1)
     if broken.any():
         episode, step = np.argwhere(broken)[0]
-        name = rollout.entries(env)[np.flatnonzero(~np.isfinite(frames.obs[episode, step]))[0]]
+        name = episode.entries(env)[np.flatnonzero(~np.isfinite(frames.obs[episode, step]))[0]]
         raise UserError(f"task '{task.name}': observe()['{name}'] turns NaN or infinite at control step {step}")
 
 
@@ -70,7 +70,7 @@ def _starts(env: Env, episodes: int) -> list[str]:
         findings.append("reset gives no ctrl: position actuators start at 0, and pull the joints there at once")
     if all(np.array_equal(x, np.broadcast_to(x[:1], x.shape)) for x in jax.tree.leaves(starts)):
         findings.append("every episode starts alike: reset draws nothing from its key")
-    worlds = jax.jit(jax.vmap(lambda key: rollout.reset(env, key)))(keys)
+    worlds = jax.jit(jax.vmap(lambda key: episode.reset(env, key)))(keys)
     done = jax.jit(jax.vmap(task.success))(worlds.data, worlds.context)
     if done.any():
         findings.append(f"success holds at the start already, in {int(done.sum())} of {episodes} episodes")

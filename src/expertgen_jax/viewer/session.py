@@ -9,8 +9,9 @@ import mujoco
 import numpy as np
 
 from expertgen_jax.runs import recording
-from expertgen_jax.sim import rollout
-from expertgen_jax.sim.rollout import Agent, Env, World
+from expertgen_jax.sim import episode, rollout
+from expertgen_jax.sim.episode import Env, World
+from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.vision import camera
 from expertgen_jax.vision.camera import Camera, Geoms
 
@@ -46,7 +47,7 @@ class Session:
         self.data = mujoco.MjData(self.model)
         self._begin = jax.jit(rollout.start, static_argnames="policy")
         self._act = jax.jit(rollout.act)
-        self._advance = jax.jit(lambda env, world, action: rollout.advance(env, world, action[None])[0])
+        self._advance = jax.jit(lambda env, world, action: episode.advance(env, world, action[None])[0])
         self._see = jax.jit(_see, static_argnames="size")
         self.seed = seed
         self.choose(choice)
@@ -80,7 +81,7 @@ class Session:
     @property
     def over(self) -> bool:
         """The episode has ended."""
-        return bool(rollout.done(self.env, self.world))
+        return bool(episode.done(self.env, self.world))
 
     @property
     def ending(self) -> str:

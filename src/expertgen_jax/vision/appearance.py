@@ -117,7 +117,7 @@ def _distractors(count: int, key: jax.Array) -> Geoms:
 def see(
     ranges: VisualRandomization, task: Task, mj: mujoco.MjModel, world: Any, look: Appearance, size: int, key: jax.Array
 ) -> Image:
-    """What the task's cameras see of a `rollout.World`, `[views, size, size, ...]`.
+    """What the task's cameras see of an `episode.World`, `[views, size, size, ...]`.
 
     Depth is as a sensor measures it; points are where they would be if the cameras stood in their place, and infinitely
     far where there is no depth.
@@ -145,7 +145,7 @@ def see(
 
 
 def see_plainly(env: Any, world: Any, size: int) -> Image:
-    """What the cameras of a `rollout.Env` see of a world as it is, without randomisation; see `see`."""
+    """What the cameras of an `episode.Env` see of a world as it is, without randomisation; see `see`."""
     off, mj, key = VISUAL_RANDOMIZATIONS["off"], env.model.mj, jax.random.key(0)
     return see(off, env.task, mj, world, draw(off, env.task, mj, key), size, key)
 

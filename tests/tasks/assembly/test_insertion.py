@@ -11,7 +11,7 @@ from mujoco import mjx
 from poses import assert_judged
 from pressing import BACKENDS, CONTROL_STEPS, WORLDS
 
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim import episode, physics, rollout
 from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Starts
 from expertgen_jax.tasks.assembly.pegs import PEGS
@@ -109,7 +109,7 @@ def test_capped_contacts_change_nothing(envs):
         return spec
 
     capped = envs("peg", "mjx").model
-    uncapped = rollout.make_env(dataclasses.replace(task, scene=uncapped_scene), "mjx").model
+    uncapped = episode.make_env(dataclasses.replace(task, scene=uncapped_scene), "mjx").model
     carried = ("qpos", "qvel", "ctrl", "qacc_warmstart", "mocap_pos", "mocap_quat")
 
     def play(qpos, ctrl):
@@ -254,10 +254,10 @@ def test_success_must_be_held(env):
     lift = np.float32([0, 0, 1, 0, 0, 0])
 
     def play(qvel, ctrl_offset, action):
-        world = rollout.reset(env, key)
+        world = episode.reset(env, key)
         data = physics.init(env.model, assembled, qvel=qvel, ctrl=assembled + ctrl_offset, mocap_pos=jnp.zeros((1, 3)))
         inside = env.task.success(data, world.context)
-        world, frames = rollout.advance(env, world.replace(data=data), jnp.tile(action, (10, 1)))
+        world, frames = episode.advance(env, world.replace(data=data), jnp.tile(action, (10, 1)))
         return inside, world, frames
 
     still, pulled, shot = np.zeros(6, np.float32), 0.008 * lift, 0.3 * lift
@@ -296,7 +296,7 @@ def test_starts_stay_in_their_ranges(env):
 
 
 def test_observation_is_what_it_says(env):
-    world = jax.jit(lambda key: rollout.reset(env, key))(jax.random.key(2))
+    world = jax.jit(lambda key: episode.reset(env, key))(jax.random.key(2))
     parts = env.task.observe(world.data, world.context)
     assert set(parts) == set(env.task.observation)
     sizes = {"tip_position": 3, "tip_near_hole": 2, "hand_rotation": 3, "hand_velocity": 6, "target_lead": 6}
@@ -327,8 +327,8 @@ def test_true_hole_is_not_in_the_observation(env):
     def look(error):
         data = physics.init(env.model, start.qpos, ctrl=start.ctrl, mocap_pos=(seen - error)[None])
         context = seen_beside(env, error)
-        world = rollout.reset(env, jax.random.key(3)).replace(data=data, context=context)
-        world, frames = rollout.advance(env, world, actions)
+        world = episode.reset(env, jax.random.key(3)).replace(data=data, context=context)
+        world, frames = episode.advance(env, world, actions)
         return jnp.concatenate([frames.obs, world.obs[None]]), world
 
     errors = np.float32([[0.002, -0.002, 0], [-0.002, 0.001, 0], [0, 0, 0]])

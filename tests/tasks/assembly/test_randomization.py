@@ -9,7 +9,7 @@ import pytest
 from pressing import BACKENDS
 
 from expertgen_jax.errors import UserError
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim import episode, physics
 from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.assembly import shapes
 from expertgen_jax.tasks.assembly.randomization import RANDOMIZATIONS
@@ -17,9 +17,9 @@ from expertgen_jax.tasks.assembly.shapes import SHAPES
 
 
 def starts(task, count=400):
-    env = rollout.make_env(task, "native")
+    env = episode.make_env(task, "native")
     keys = jax.random.split(jax.random.key(0), count)
-    return env, jax.jit(jax.vmap(lambda k: rollout.reset(env, k)))(keys)
+    return env, jax.jit(jax.vmap(lambda k: episode.reset(env, k)))(keys)
 
 
 @pytest.fixture(scope="module", params=["peg", "block_on_rail"])
@@ -118,7 +118,7 @@ def test_sensors_err_anew_at_every_step_around_a_constant_bias(strong):
     @jax.jit
     def errors(world):
         def step(world, action):
-            world, _ = rollout.advance(env, world, action[None])
+            world, _ = episode.advance(env, world, action[None])
             return world, world.context.errors
 
         return jax.lax.scan(step, world, still)[1]
@@ -136,7 +136,7 @@ def test_sensors_err_anew_at_every_step_around_a_constant_bias(strong):
 def test_actions_under_way_are_seen(strong):
     env, worlds = strong
     actions = jax.random.uniform(jax.random.key(0), (3, 6), minval=-1.0)
-    after, _ = jax.jit(lambda w: rollout.advance(env, w, actions))(jax.tree.map(lambda x: x[0], worlds))
+    after, _ = jax.jit(lambda w: episode.advance(env, w, actions))(jax.tree.map(lambda x: x[0], worlds))
     np.testing.assert_allclose(after.obs[-12:], actions[:0:-1].ravel())
 
 
@@ -146,17 +146,17 @@ def test_delays_are_drawn_and_executed(strong):
     for which in (0, 1):
         assert set(worlds.delays[:, which].tolist()) == set(range(most + 1))
     actions = jnp.tile(jnp.array([1.0, 0, 0, 0, 0, 0]), (1, 1))
-    moved = jax.jit(jax.vmap(lambda w: rollout.advance(env, w, actions)[0]))(worlds)
+    moved = jax.jit(jax.vmap(lambda w: episode.advance(env, w, actions)[0]))(worlds)
     at_once = np.asarray(worlds.delays[:, 1]) == 0
     np.testing.assert_array_equal(np.asarray(moved.data.ctrl[:, 0] != worlds.data.ctrl[:, 0]), at_once)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_randomised_worlds_step(backend):
-    env = rollout.make_env(registry.load_task("peg", "default"), backend)
+    env = episode.make_env(registry.load_task("peg", "default"), backend)
 
     def play(key):
-        world = rollout.reset(env, key)
+        world = episode.reset(env, key)
         return physics.step(physics.with_fields(env.model, world.fields), world.data, world.data.ctrl, 10)
 
     data = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(1), 8))

@@ -11,7 +11,7 @@ import pytest
 from pressing import BACKENDS, deepest
 
 from expertgen_jax.learning import demos
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.sim import episode, physics, rollout
 from expertgen_jax.tasks.assembly import shapes
 from expertgen_jax.tasks.assembly.fit import Context
 from expertgen_jax.tasks.assembly.shapes import PLUG_LENGTH, SHAPES
@@ -181,13 +181,13 @@ def test_success_is_the_assembled_pose_and_no_other(envs, backend):
 
 def test_a_plug_thrown_through_its_place_is_no_success(env):
     def throw(key):
-        world = rollout.reset(env, key)
+        world = episode.reset(env, key)
         start = env.task.disassembly.reset(key, env.parameters)
         model = physics.with_fields(env.model, world.fields)
         up = jnp.array([0, 0, 1.0, 0, 0, 0])
         data = physics.init(model, start.qpos, 0.5 * up, start.qpos + 0.02 * up, start.mocap_pos, start.mocap_quat)
         inside = env.task.success(data, world.context)
-        return inside, rollout.advance(env, world.replace(data=data), jnp.tile(up, (12, 1)))[0]
+        return inside, episode.advance(env, world.replace(data=data), jnp.tile(up, (12, 1)))[0]
 
     inside, worlds = jax.jit(jax.vmap(throw))(jax.random.split(jax.random.key(0), 64))
     assert inside.all(), "each starts in the assembled pose"
@@ -198,7 +198,7 @@ def test_a_plug_thrown_through_its_place_is_no_success(env):
 
 
 def test_every_shape_occurs_and_starts_free(env):
-    worlds = jax.jit(jax.vmap(lambda k: rollout.reset(env, k)))(jax.random.split(jax.random.key(1), 360))
+    worlds = jax.jit(jax.vmap(lambda k: episode.reset(env, k)))(jax.random.split(jax.random.key(1), 360))
     counts = np.bincount(worlds.variant, minlength=len(NAMES))
     assert counts.min() > 20
     height = np.asarray(worlds.data.site_xpos[:, 0, 2])
@@ -214,7 +214,7 @@ def row(tree, i):
 
 def test_one_shape_is_the_same_program_as_another(envs):
     one, other = envs("pin_in_hub", "native"), envs("block_on_rail", "native")
-    lowered = [jax.jit(lambda e, k: rollout.reset(e, k)).lower(e, jax.random.key(0)).as_text() for e in (one, other)]
+    lowered = [jax.jit(lambda e, k: episode.reset(e, k)).lower(e, jax.random.key(0)).as_text() for e in (one, other)]
     assert lowered[0] == lowered[1]
 
 

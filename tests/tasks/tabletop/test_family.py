@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode, rollout
 from expertgen_jax.tasks.registry import FAMILIES
 
 pytestmark = pytest.mark.parametrize("name", FAMILIES["tabletop"])
@@ -18,4 +18,4 @@ def test_scripts_are_imperfect(envs, name):
 
 
 def test_observations_are_small(envs, name):
-    assert rollout.sizes(envs(name, "native"))[0] <= 60
+    assert episode.sizes(envs(name, "native"))[0] <= 60

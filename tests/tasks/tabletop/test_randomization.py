@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expertgen_jax.sim import rollout
+from expertgen_jax.sim import episode
 from expertgen_jax.tasks.registry import FAMILIES, load_task
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.randomization import RANDOMIZATIONS, Eyes
@@ -17,21 +17,21 @@ STRONG = RANDOMIZATIONS["strong"]
 
 
 def starts(env, count=300):
-    return jax.jit(jax.vmap(lambda k: rollout.reset(env, k)))(jax.random.split(jax.random.key(0), count))
+    return jax.jit(jax.vmap(lambda k: episode.reset(env, k)))(jax.random.split(jax.random.key(0), count))
 
 
 def watched(ranges, count=64):
     """The pear while the hand rises: the episodes of `count` worlds `[count, STEPS + 1, ...]`, and where it was."""
     task = load_task("push_pear")
     eyes = Eyes(task.scene().compile(), ranges, gripping.CONTROL_DT, ("object", "mark"))
-    env = rollout.make_env(family.seen_by(task, eyes), "native")
+    env = episode.make_env(family.seen_by(task, eyes), "native")
 
     def watch(key):
         def step(world, _):
-            after, _ = rollout.advance(env, world, jnp.zeros((1, 7)).at[0, 2].set(1.0))
+            after, _ = episode.advance(env, world, jnp.zeros((1, 7)).at[0, 2].set(1.0))
             return after, (after.context, after.data.xpos[eyes.bodies])
 
-        first = rollout.reset(env, key)
+        first = episode.reset(env, key)
         first = first.replace(data=first.data.replace(qvel=first.data.qvel.at[8].set(0.2)))  # it rolls
         _, later = jax.lax.scan(step, first, None, length=STEPS)
         begun = first.context, first.data.xpos[eyes.bodies]
@@ -74,10 +74,10 @@ def test_errors_are_constant_and_jittering():
 
 def test_velocity_is_the_difference_of_what_was_seen():
     task = load_task("push_pear", "strong")
-    env = rollout.make_env(task, "native")
-    world = rollout.reset(env, jax.random.key(0))
+    env = episode.make_env(task, "native")
+    world = episode.reset(env, jax.random.key(0))
     for _ in range(3):
-        world, _ = jax.jit(lambda w: rollout.advance(env, w, jnp.zeros((1, 7))))(world)
+        world, _ = jax.jit(lambda w: episode.advance(env, w, jnp.zeros((1, 7))))(world)
     seen = task.observe(world.data, world.context)
     difference = world.context.reported.pos[0] - world.context.before.pos[0]
     np.testing.assert_allclose(seen["object_velocity"], difference / task.control_dt, atol=1e-6)
@@ -88,8 +88,8 @@ def test_velocity_is_the_difference_of_what_was_seen():
 
 def test_a_drawers_handle_is_seen_where_drawer_and_cabinet_are_seen():
     task = load_task("open_drawer", "strong")
-    env = rollout.make_env(task, "native")
-    world = rollout.reset(env, jax.random.key(0))
+    env = episode.make_env(task, "native")
+    world = episode.reset(env, jax.random.key(0))
     seen, truth = task.observe(world.data, world.context), load_task("open_drawer").observe(world.data, ())
     assert seen["opening"] >= 0 and abs(float(seen["opening"][0] - truth["opening"][0])) < 0.02
     off = np.linalg.norm(seen["handle_position"] - truth["handle_position"])
@@ -97,7 +97,7 @@ def test_a_drawers_handle_is_seen_where_drawer_and_cabinet_are_seen():
 
 
 def test_physics_is_drawn_from_its_ranges():
-    env = rollout.make_env(load_task("stack_banana", "strong"), "native")
+    env = episode.make_env(load_task("stack_banana", "strong"), "native")
     worlds, mj = starts(env), env.model.mj
     drawn = {
         "friction": worlds.fields["geom_friction"][:, 0, 0] / mj.geom_friction[0, 0],
@@ -124,8 +124,8 @@ def test_physics_is_drawn_from_its_ranges():
 def test_success_is_judged_by_the_truth(name):
     off, strong = load_task(name), load_task(name, "strong")
     assert off.success is not strong.success  # of two scenes of its own
-    env = rollout.make_env(strong, "native")
+    env = episode.make_env(strong, "native")
     worlds = starts(env, 8)
     judged = jax.jit(jax.vmap(strong.success))(worlds.data, worlds.context)
     np.testing.assert_array_equal(judged, jax.vmap(lambda data: off.success(data, ()))(worlds.data))
-    assert worlds.obs.shape[1] == rollout.sizes(rollout.make_env(off, "native"))[0] + 2 * off.action_size
+    assert worlds.obs.shape[1] == episode.sizes(episode.make_env(off, "native"))[0] + 2 * off.action_size
