@@ -15,7 +15,10 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from expertgen_jax import bounds
+from expertgen_jax.bounds import Count
 from expertgen_jax.cli import command
+from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.runs.provenance import provenance
 
@@ -28,13 +31,16 @@ class SecondStart:
     """Name of a task or path to a task file."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Engine."""
-    repeats: int = 3
+    repeats: Count = 3
     """Starts that count."""
     out: Path | None = None
     """JSON file for the figures."""
 
 
 def main(args: SecondStart) -> None:
+    bounds.check(args)
+    if args.out is not None:
+        command.prepare(args.out)
     flags = ["--demo.episodes", "256", "--prior.train-steps", "100", "--steer.eval-period", "1"]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -50,13 +56,12 @@ def main(args: SecondStart) -> None:
             "--run-dir",
             str(run),
         ]
-        call += [*flags, "--steer.block-iterations", "1"]
+        call += [*flags, "--steer.block-decisions", "1"]
         for _ in range(2):  # the first one compiles, the second one meets a checkpoint for the first time
             seconds_to_iteration(call, run)
         seconds = [seconds_to_iteration(call, run) for _ in range(args.repeats)]
     print(f"first iteration after {', '.join(f'{s:.1f}' for s in seconds)} s")
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.out, {"task": args.task, "physics": args.physics, **provenance(), "seconds": seconds})
 
 
@@ -74,7 +79,7 @@ def seconds_to_iteration(call: list[str], run: Path) -> float:
     child.kill()
     child.wait()
     if seconds is None:
-        sys.exit("error: the command ended before its first iteration; run it by hand to see why")
+        raise UserError("the command ended before its first iteration; run it by hand to see why")
     return seconds
 
 

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from mujoco.batch import Batch
 
+from expertgen_jax import bounds
+from expertgen_jax.bounds import Count
 from expertgen_jax.cli import command
 from expertgen_jax.files import write_json
 from expertgen_jax.learning import diffusion
@@ -42,19 +44,22 @@ class Throughput:
     """Name of a task or path to a task file."""
     physics: tuple[Literal["mjx", "warp", "native"], ...] = ("native", "mjx")
     """Engines to measure."""
-    worlds: tuple[int, ...] = (256,)
+    worlds: tuple[Count, ...] = (256,)
     """Batch sizes to measure."""
     sweep: bool = False
     """Measure 64 to 16384 worlds, in powers of 4."""
-    iterations: int = 10
+    iterations: Count = 10
     """Decisions in a timed program."""
-    repeats: int = 9
+    repeats: Count = 9
     """Rounds in which every program runs once; of rates and of ratios the median over the rounds counts."""
     out: Path | None = None
     """JSON file for the figures."""
 
 
 def main(args: Throughput) -> None:
+    bounds.check(args)
+    if args.out is not None:
+        command.prepare(args.out)
     rows = []
     for backend in args.physics:
         for worlds in (64, 256, 1024, 4096, 16384) if args.sweep else args.worlds:
@@ -63,7 +68,6 @@ def main(args: Throughput) -> None:
                 tables.table([{"": name, "value": _cell(value)} for name, value in rows[-1].items()]), "\n", flush=True
             )
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.out, {"task": args.task, **provenance(), "rows": rows})
 
 

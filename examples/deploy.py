@@ -5,6 +5,8 @@
 On a robot, `sense` and `depth_pictures` would read its joints and cameras, and `control`'s targets go to its drives.
 """
 
+import argparse
+import hashlib
 import json
 import sys
 import time
@@ -21,13 +23,21 @@ STATE = [
 
 
 def load(folder: Path):
-    card = json.loads((folder / "card.json").read_text())
-    if card["version"] != 2:
-        sys.exit(f"{folder}: version {card['version']} of the format; this script knows version 2")
+    try:
+        card = json.loads((folder / "card.json").read_text())
+        version, digests = card["version"], card["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{folder}: no card.json of an exported policy there ({error})")
+    if version != 2:
+        sys.exit(f"{folder}: version {version} of the format; this script knows version 2")
+    for name, digest in digests.items():
+        path = folder / f"{name}.jax"
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            sys.exit(f"{path}: missing or damaged; export the policy again")
     if card["inputs"]["pictures"]["kind"] in ("rgb", "points"):
         sys.exit(f"{folder}: wants {card['inputs']['pictures']['kind']}; this script makes depth pictures only")
     programs = {
-        path.stem: jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call) for path in folder.glob("*.jax")
+        name: jax.jit(jax.export.deserialize(bytearray((folder / f"{name}.jax").read_bytes())).call) for name in digests
     }
     return card, programs, mujoco.MjModel.from_xml_path(str(folder / "scene.xml"))
 
@@ -104,9 +114,15 @@ def play(card, programs, model, seed):
 
 
 if __name__ == "__main__":
-    card, programs, model = load(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Runs an exported policy on MuJoCo's C engine.")
+    parser.add_argument("folder", type=Path, help="what `expertgen export` wrote")
+    parser.add_argument("episodes", type=int, nargs="?", default=10, help="how many to play (10)")
+    args = parser.parse_args()
+    if args.episodes < 1:
+        parser.error("episodes must be at least 1")
+    card, programs, model = load(args.folder)
     play(card, programs, model, seed=0)  # compiles
-    episodes = [play(card, programs, model, seed) for seed in range(1, 1 + int((sys.argv[2:] or ["10"])[0]))]
+    episodes = [play(card, programs, model, seed) for seed in range(1, 1 + args.episodes)]
     sensing, acting = 1000 * np.median([pair for _, latencies in episodes for pair in latencies], axis=0)
     print(f"{card['policy']} of {card['task']}: {sum(ok for ok, _ in episodes)} of {len(episodes)} episodes succeed")
     print(f"median latency: {sensing:.1f} ms to see, {acting:.1f} ms to act, every {1000 * card['decision_dt']:.0f} ms")

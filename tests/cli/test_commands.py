@@ -469,6 +469,14 @@ def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
     card.write_text(card.read_text().replace('"version": 2', '"version": 99'))
     code, _, err = call("../examples/deploy.py", str(tmp_path / "kit"))
     assert code != 0 and err.strip().endswith("version 99 of the format; this script knows version 2")
+    card.write_text(card.read_text().replace('"version": 99', '"version": 2'))
+    program = (tmp_path / "kit" / "policy.jax").read_bytes()
+    (tmp_path / "kit" / "policy.jax").write_bytes(program[:4096] + bytes(64) + program[4160:])
+    code, _, err = call("../examples/deploy.py", str(tmp_path / "kit"))
+    assert code != 0 and "policy.jax: missing or damaged" in err and "Traceback" not in err
+    for flags, problem in (((), "required: folder"), ((str(tmp_path),), "no card.json"), ((".", "0"), "at least 1")):
+        code, _, err = call("../examples/deploy.py", *flags)
+        assert code != 0 and problem in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(

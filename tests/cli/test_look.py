@@ -30,6 +30,11 @@ def test_help_answers_at_once():
     assert call()[1] == out
 
 
+def test_a_device_that_is_not_there_is_said():
+    code, _, err = call("check", "peg", JAX_PLATFORMS="cuda")
+    assert code == 2 and "JAX_PLATFORMS=cuda: JAX finds no such device" in err and "Traceback" not in err
+
+
 def test_a_misspelt_command_is_told_the_nearest():
     code, _, err = call("ster")
     assert code == 2 and "did you mean steer" in err
@@ -85,6 +90,13 @@ MISTAKES = {
         2,
         "script.act gives NaN or infinite numbers",
     ),
+    "blind": (
+        "_observe = observe\n"
+        "def observe(d, c): return {n: jnp.where(d.time > 0.3, jnp.nan, x) for n, x in _observe(d, c).items()}\n"
+        "script = script._replace(act=lambda m, d, c, k: (m, jnp.zeros(2)))",
+        2,
+        "turns NaN or infinite at control step",
+    ),
     "generous": ("def success(data, context): return jnp.bool_(True)", 0, "success holds at the start already"),
     "same": ("_reset = reset\ndef reset(key): return _reset(jax.random.key(0))", 0, "every episode starts alike"),
 }
@@ -117,6 +129,7 @@ def test_view_writes_a_video_without_a_display(tmp_path):
         (("peg",), "no display here: serve a page with --web, or write a video with --out FILE.mp4"),
         (("peg", "--out", "a.avi"), "--out a.avi: videos are .mp4 or .webp"),
         (("pge",), "did you mean peg"),
+        (("peg", "--out", f"{__file__}/a.mp4"), "cannot be written"),
         (("peg", "--policy", "expert", "--out", "a.mp4"), "--policy expert: peg has script, zero, random"),
     ],
 )

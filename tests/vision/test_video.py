@@ -1,6 +1,7 @@
 """Frames, captions and files."""
 
 import gc
+import resource
 import subprocess
 
 import imageio_ffmpeg
@@ -171,6 +172,18 @@ def test_write_makes_a_readable_file(tmp_path) -> None:
     read = np.frombuffer(subprocess.run(decode, capture_output=True, check=True).stdout, np.uint8)
     np.testing.assert_allclose(read.reshape(frames.shape).astype(int), frames, atol=40)
     assert [p.name for p in tmp_path.iterdir()] == ["expert.mp4"]
+
+
+def test_a_full_disk_is_noticed(tmp_path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (8, 48, 64, 3)).astype(np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # ffmpeg inherits it
+    try:
+        with pytest.raises(OSError, match="ffmpeg cannot make it"):
+            video.write(tmp_path / "expert.mp4", frames, fps=20.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path) -> None:

@@ -45,6 +45,7 @@ def conversation() -> Iterator[None]:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax comments on every left-over of an interrupted save
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
+        _check_device()
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -52,9 +53,25 @@ def conversation() -> Iterator[None]:
     except OSError as error:
         _fail(f"{error}; the same command goes on from what was saved")
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory")):
             raise
         _fail("out of memory: take fewer worlds, episodes or a smaller buffer")
+
+
+def prepare(out: Path, *, folder: bool = False) -> None:
+    """Makes the folder for a file that a command writes at its end, or with `folder` the folder that it fills.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    if not folder and out.is_dir():
+        raise UserError(f"--out {out}: is a folder; give a file in it")
+    try:
+        (out if folder else out.parent).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
+    if not os.access(out if folder else out.parent, os.W_OK):
+        raise UserError(f"--out {out}: cannot be written (no right to)")
 
 
 def _interrupt(*_: Any) -> NoReturn:
@@ -72,8 +89,16 @@ def _fail(problem: str) -> NoReturn:
     sys.exit(1)
 
 
+def _check_device() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: JAX finds no such device") from error
+
+
 def enable_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told of another."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(cache / "expertgen_jax"))
+        with contextlib.suppress(RuntimeError):  # a user without a home folder
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            jax.config.update("jax_compilation_cache_dir", str(cache / "expertgen_jax"))

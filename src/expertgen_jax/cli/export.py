@@ -33,5 +33,6 @@ def export(args: Export) -> None:
     """Writes the artefact."""
     run = load_run(args.run_dir)
     folder = args.out or args.run_dir / "export"
+    command.prepare(folder, folder=True)
     artefact.export(load_student(run, args.student) if args.policy == "student" else run, folder)
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -59,7 +59,7 @@ def reproduce(args: Reproduce) -> None:
     backend = physics.resolve(args.physics)
     suffix = "" if args.randomization == "off" else f"_{args.randomization}"
     out = args.out or Path("results") / f"{args.experiment}{suffix}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    command.prepare(out)
     options = ["--physics", backend, "--randomization", args.randomization]
     options += [] if args.episodes is None else ["--steer.episodes", str(args.episodes)]
     rows, students = [], []

@@ -61,8 +61,10 @@ def main(argv: command.Arguments = None) -> None:
 def view(args: View) -> None:
     """Shows the target in a window, or as the arguments say."""
     bounds.check(args)
-    if args.out is not None and args.out.suffix not in (".mp4", ".webp"):
-        raise UserError(f"--out {args.out}: videos are .mp4 or .webp")
+    if args.out is not None:
+        if args.out.suffix not in (".mp4", ".webp"):
+            raise UserError(f"--out {args.out}: videos are .mp4 or .webp")
+        command.prepare(args.out)
     env, agents, student = cast(args)
     policy = args.policy or ("script" if "expert" not in agents else "expert")
     if policy not in agents:
@@ -76,7 +78,6 @@ def view(args: View) -> None:
             seen = recording.through_cameras(env, size, colour=True)
         key = jax.random.key(0)
         clips = recording.clips(env, agent, key, args.episodes, first=args.seed, height=args.height, seen=seen)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         recording.write(args.out, [clips], env.task)
         print(f"wrote {args.out}")
         return

@@ -37,6 +37,9 @@ from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.identity import changed, identity
 
+HEIGHT = 360
+"""Of `expert.mp4` (pixels); a person waits for it."""
+
 Figures = dict[str, Any]
 """Of an evaluation, see `evaluation.evaluate`."""
 
@@ -218,7 +221,8 @@ class ExpertRun:
         self.progress("video", 0.0, f"{episodes} episodes of prior and expert")
         env, key = self.on("native"), jax.random.key(SELECTION_SEED)
         agents = self.agent("prior"), self.agent("expert")
-        recording.write(path, [recording.clips(env, agent, key, episodes) for agent in agents], env.task)
+        panels = [recording.clips(env, agent, key, episodes, height=HEIGHT) for agent in agents]
+        recording.try_to_write(path, panels, env.task)
         self.progress("video", 1.0, f"{episodes} episodes of prior and expert")
 
     def finish(self) -> Figures:

@@ -1,6 +1,7 @@
 """Policies for elsewhere: `jax.export` artefacts that need nothing of this package.
 
-A folder holds `card.json`, which says what goes in and comes out, `scene.xml`, and one serialised program each:
+A folder holds `card.json`, which says what goes in and comes out, `scene.xml`, and one serialised program each, whose
+digests the card gives:
 
 ==========  ====================================================================================================
 `reset`     `seed uint32 -> {qpos, ctrl, mocap_pos, mocap_quat, fields, context}`: how an episode starts
@@ -19,6 +20,7 @@ first zeros.
 """
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.export
 import jax.numpy as jnp
+import mujoco
 
 from expertgen_jax.files import write_json
 from expertgen_jax.learning import student
@@ -128,12 +131,12 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
     if task.update is not None:
         programs["update"] = (functools.partial(_updated, task, structure), (state, context, key))
     folder.mkdir(parents=True, exist_ok=True)
+    digests = {}
     for name, (function, arguments) in programs.items():
-        exported = jax.export.export(jax.jit(function), platforms=("cpu", "cuda"))(*arguments)
-        (folder / f"{name}.jax").write_bytes(exported.serialize())
-    spec = task.scene()
-    spec.compile()
-    (folder / "scene.xml").write_text(spec.to_xml())
+        program = jax.export.export(jax.jit(function), platforms=("cpu", "cuda"))(*arguments).serialize()
+        digests[name] = hashlib.sha256(program).hexdigest()
+        (folder / f"{name}.jax").write_bytes(program)
+    write_scene(task.scene(), folder)
     card = {
         "version": VERSION,
         "task": task.name,
@@ -160,9 +163,26 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
         "substeps": env.nstep,
         "horizon": task.horizon,
         "hold": task.hold,
+        "sha256": digests,
     }
     write_json(folder / "card.json", card)
     return card
+
+
+def write_scene(spec: mujoco.MjSpec, folder: Path) -> None:
+    """Writes `scene.xml`, with its meshes and pictures beside it in `assets`."""
+    assets = folder.resolve() / "assets"
+    for kind, files in (("meshdir", (*spec.meshes, *spec.hfields)), ("texturedir", spec.textures)):
+        for asset in files:
+            if asset.file:
+                source = Path(spec.modelfiledir) / getattr(spec, kind) / asset.file
+                content = spec.assets[asset.file] if asset.file in spec.assets else source.read_bytes()
+                assets.mkdir(exist_ok=True)
+                asset.file = source.name
+                (assets / source.name).write_bytes(content)
+        setattr(spec, kind, str(assets))
+    spec.compile()
+    (folder / "scene.xml").write_text(spec.to_xml().replace(str(assets), "assets"))
 
 
 def _updated(

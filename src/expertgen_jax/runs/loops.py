@@ -17,7 +17,7 @@ from expertgen_jax.learning.demos import DemoSet, windows
 from expertgen_jax.learning.diffusion import Cloning, DiffusionConfig, Prior
 from expertgen_jax.learning.steering import Expert, SteerConfig, Steering, SteerState
 from expertgen_jax.learning.student import Student
-from expertgen_jax.runs import checkpoint
+from expertgen_jax.runs import checkpoint, memory
 from expertgen_jax.runs.directory import RunDirectory
 from expertgen_jax.runs.progress import Progress
 from expertgen_jax.sim import evaluation, rollout
@@ -110,7 +110,9 @@ def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress)
         states = jax.vmap(mdp.init)(keys)
         return states, Best.none(jax.tree.map(lambda x: x[0], jax.vmap(mdp.expert)(states)))
 
-    restored, last = _restored(run, series, jax.eval_shape(init, mdp), "steer", "iteration")
+    shapes = jax.eval_shape(init, mdp)
+    memory.check(shapes, "take fewer --steer.worlds, --num-seeds or --steer.buffer-decisions")
+    restored, last = _restored(run, series, shapes, "steer", "iteration")
     states, best = jax.jit(init)(mdp) if restored is None else restored
     earlier = {name: last.get(name, 0.0) for name in ("wall_s", "compile_s")}
 
@@ -193,7 +195,9 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
         state = dagger.init(key)
         return state, Best.none(state.student)
 
-    restored, last = _restored(run, series, jax.eval_shape(init, dagger), "distil", "round")
+    shapes = jax.eval_shape(init, dagger)
+    memory.check(shapes, "take fewer --dagger.worlds or --dagger.rounds, or a smaller --student.image-size")
+    restored, last = _restored(run, series, shapes, "distil", "round")
     state, best = jax.jit(init)(dagger) if restored is None else restored
     earlier = last.get("wall_s", 0.0)
 

@@ -137,9 +137,14 @@ def through_cameras(env: Env, size: int, *, colour: bool) -> Seen:
 
 
 def write(path: Path, panels: Sequence[Sequence[np.ndarray]], task: Task) -> None:
-    """Writes the clips of each panel one after another, the panels side by side; without ffmpeg it warns."""
+    """Writes the clips of each panel one after another, the panels side by side; see `video.write` for the errors."""
     frames = (frame for row in zip(*panels, strict=True) for frame in video.side_by_side(row))
+    video.write(path, frames, fps=1 / (_stride(task) * task.control_dt))
+
+
+def try_to_write(path: Path, panels: Sequence[Sequence[np.ndarray]], task: Task) -> None:
+    """Like `write`, and only warns where it cannot: a run is worth something without its video."""
     try:
-        video.write(path, frames, fps=1 / (_stride(task) * task.control_dt))
-    except (OSError, RuntimeError, ImportError) as error:
-        print(f"warning: no video ({type(error).__name__}: {error})", file=sys.stderr)
+        write(path, panels, task)
+    except OSError as error:
+        print(f"warning: no video: {error}", file=sys.stderr)

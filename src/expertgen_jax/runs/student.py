@@ -82,7 +82,7 @@ class StudentRun:
             recording.clips(env, self.teacher, key, episodes),
             recording.clips(env, self.agent("off", env), key, episodes, seen=self.seen(env)),
         ]
-        recording.write(path, panels, env.task)
+        recording.try_to_write(path, panels, env.task)
         self.run.progress("video", 1.0, f"{episodes} episodes of expert and student")
 
     def seen(self, env: Env) -> recording.Seen | None:

@@ -44,7 +44,7 @@ def _check_frames(env: Env, worlds: World, frames: Frame) -> None:
     task, usable = env.task, np.asarray(frames.active)
     broken = usable & ~np.isfinite(frames.action).all(-1)
     if broken.any():
-        episode, step = np.argwhere(broken)[0]
+        step = np.argwhere(broken)[0][1]
         raise UserError(f"task '{task.name}': script.act gives NaN or infinite numbers, first at control step {step}")
     largest = np.abs(frames.action[usable]).max(initial=0.0)
     if largest > 1 + 1e-6:
@@ -54,8 +54,8 @@ def _check_frames(env: Env, worlds: World, frames: Frame) -> None:
         )
     broken = usable & ~np.isfinite(frames.obs).all(-1)
     if broken.any():
-        episode, step = np.argwhere(broken)[0]
-        name = episode.entries(env)[np.flatnonzero(~np.isfinite(frames.obs[episode, step]))[0]]
+        number, step = np.argwhere(broken)[0]
+        name = episode.entries(env)[np.flatnonzero(~np.isfinite(frames.obs[number, step]))[0]]
         raise UserError(f"task '{task.name}': observe()['{name}'] turns NaN or infinite at control step {step}")
 
 

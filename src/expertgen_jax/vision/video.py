@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import imageio.v2 as imageio
+import imageio_ffmpeg
 import mujoco
 import numpy as np
 from mujoco import batch as mujoco_batch
@@ -177,7 +178,7 @@ def write(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float
 
     Raises:
       ValueError: the path ends otherwise.
-      RuntimeError, OSError: there is no ffmpeg, or the file cannot be written.
+      OSError: there is no ffmpeg, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in (".mp4", ".webp"):
@@ -191,7 +192,11 @@ def write(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # ffmpeg execs at once and never runs JAX
             options: dict[str, Any] = dict(fps=fps, codec="libx264", quality=8, macro_block_size=2)
-            writer: Any = imageio.get_writer(temporary, format="FFMPEG", **options)
-            with writer:
-                for frame in frames:
-                    writer.append_data(frame)
+            try:
+                writer: Any = imageio.get_writer(temporary, format="FFMPEG", **options)
+                with writer:
+                    for frame in frames:
+                        writer.append_data(frame)
+                imageio_ffmpeg.count_frames_and_secs(str(temporary))  # it ends in silence where the disk is full
+            except (RuntimeError, ImportError) as error:
+                raise OSError(f"{path}: ffmpeg cannot make it") from error

@@ -121,7 +121,7 @@ def pulling(out: float) -> list[Phase]:
 
 MISJUDGED = 0.016
 """Standard deviation of where a demonstrator believes a handle to be (m)."""
-HANDLE_SPREAD = jnp.array([MISJUDGED, MISJUDGED, 0.005, 0.1])
+HANDLE_SPREAD = np.array([MISJUDGED, MISJUDGED, 0.005, 0.1], np.float32)
 
 
 def open_drawer(randomization: Level = "off") -> Task:
@@ -166,7 +166,7 @@ def open_drawer(randomization: Level = "off") -> Task:
         success=success,
         script=gripping.phase_by_phase(
             look_at(cabinet, lambda data: jnp.zeros(0)),
-            Seen(HANDLE_SPREAD, jnp.float32(0.15), jnp.zeros(0)),
+            Seen(jnp.asarray(HANDLE_SPREAD), jnp.float32(0.15), jnp.zeros(0)),
             pulling(out=0.19),
         ),
         final_pose=lambda data: {"opening": cabinet.opening(data)},
@@ -250,7 +250,9 @@ def put_in_drawer(randomization: Level = "off") -> Task:
         reset=reset,
         observe=observe,
         success=success,
-        script=gripping.phase_by_phase(look_at(cabinet, look), Seen(HANDLE_SPREAD, jnp.float32(0.08), spread), phases),
+        script=gripping.phase_by_phase(
+            look_at(cabinet, look), Seen(jnp.asarray(HANDLE_SPREAD), jnp.float32(0.08), spread), phases
+        ),
         final_pose=final_pose,
         bodies=("object", "cabinet"),
         drawer="drawer",
