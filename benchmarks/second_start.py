@@ -22,6 +22,12 @@ from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.runs.provenance import provenance
 
+FLAGS = [
+    *("--demo.episodes", "256", "--demo.max-episodes", "256", "--prior.train-steps", "100"),
+    *("--steer.block-decisions", "1", "--steer.eval-period", "1"),
+]
+"""A checkpoint comes soon."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SecondStart:
@@ -41,22 +47,10 @@ def main(args: SecondStart) -> None:
     bounds.check(args)
     if args.out is not None:
         command.prepare(args.out)
-    flags = ["--demo.episodes", "256", "--prior.train-steps", "100", "--steer.eval-period", "1"]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        call = [
-            sys.executable,
-            "-m",
-            "expertgen_jax",
-            "steer",
-            "--task",
-            args.task,
-            "--physics",
-            args.physics,
-            "--run-dir",
-            str(run),
-        ]
-        call += [*flags, "--steer.block-decisions", "1"]
+        where = ["--task", args.task, "--physics", args.physics, "--run-dir", str(run)]
+        call = [sys.executable, "-m", "expertgen_jax", "steer", *where, *FLAGS]
         for _ in range(2):  # the first one compiles, the second one meets a checkpoint for the first time
             seconds_to_iteration(call, run)
         seconds = [seconds_to_iteration(call, run) for _ in range(args.repeats)]

@@ -11,7 +11,6 @@ from expertgen_jax.bounds import Count, Seed
 from expertgen_jax.cli import command
 from expertgen_jax.files import write_json
 from expertgen_jax.runs import figures, reproduction
-from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.sim import physics
 from expertgen_jax.task import Level
 
@@ -37,15 +36,15 @@ class Reproduce:
     """Some of the students of `distillation`; all of them by default."""
     episodes: Count | None = None
     """Training episodes of each run; each task's own number by default."""
-    transfer_episodes: Count = 1024
+    transfer_episodes: Count = 256
     """Number of episodes on the other physics engine."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Physics engine to train on; by default mjx where there is an accelerator, else native."""
     runs: Path = Path("runs")
     """Folder of the run directories."""
     out: Path | None = None
-    """JSON file for the figures; results/EXPERIMENT.json by default, or results/EXPERIMENT_RANDOMIZATION.json. Pictures
-    go beside it."""
+    """JSON file for the figures; results/EXPERIMENT.json by default, or results/EXPERIMENT_RANDOMIZATION.json. What it
+    holds of other tasks and seeds stays; pictures go beside it."""
 
 
 def main(argv: command.Arguments = None) -> None:
@@ -62,18 +61,18 @@ def reproduce(args: Reproduce) -> None:
     command.prepare(out)
     options = ["--physics", backend, "--randomization", args.randomization]
     options += [] if args.episodes is None else ["--steer.episodes", str(args.episodes)]
-    rows, students = [], []
-    for task in args.tasks or reproduction.EXPERIMENTS[args.experiment]:
-        for seed in args.seeds:
+    settings = {"experiment": args.experiment, "physics": backend, "randomization": args.randomization}
+    rows, students = reproduction.stored(out, settings)
+    for seed in args.seeds:
+        for task in args.tasks or reproduction.EXPERIMENTS[args.experiment]:
             run_dir = args.runs / f"{task}-{backend}{suffix.replace('_', '-')}-{seed}"
-            rows.append(reproduction.reproduce(task, seed, options, run_dir, args.transfer_episodes))
-            settings = {"physics": backend, "randomization": args.randomization}
-            content = {"experiment": args.experiment, **settings, **provenance(), "runs": rows}
-            write_json(out, content)
+            row = reproduction.reproduce(task, seed, options, run_dir, args.transfer_episodes)
+            rows = reproduction.with_row(rows, row)
+            write_json(out, settings | {"runs": rows} | ({"students": students} if students else {}))
             if args.experiment == "distillation":
                 for row in reproduction.distill(task, seed, run_dir, args.students):
-                    students.append(row)
-                    write_json(out, content | {"students": students})
+                    students = reproduction.with_row(students, row)
+                    write_json(out, settings | {"runs": rows, "students": students})
     if curves := reproduction.budget_curves([row for row in students if row["seed"] == args.seeds[0]]):
         figures.budgets(curves, out.with_name(f"{out.stem}_budgets.png"))
     for rule, interval in (("success", "ci95"), ("success_lenient", "ci95_lenient")):

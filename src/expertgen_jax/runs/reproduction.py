@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ from expertgen_jax.runs.settings import StudentSettings, with_preset
 from expertgen_jax.runs.student import open_student
 from expertgen_jax.task import Level
 from expertgen_jax.tasks.assembly.shapes import SHAPES
-from expertgen_jax.tasks.registry import FAMILIES
+from expertgen_jax.tasks.registry import FAMILIES, TASKS
 
 EXPERIMENTS = {
     "peg": ("peg",),
@@ -76,10 +76,43 @@ def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_
         figures["strong_script"] = run.evaluation(run.agent("strong_script"))
     print(f"{task}, seed {seed}\n{tables.results(list(figures.values()))}\n", flush=True)
     summary = json.loads((run_dir / "summary.json").read_text())
-    kept = ("task_version", "demo_success", "steering", "lasting", "train_episodes", "env_steps", "diverged", "wall_s")
-    kept_figures = {name: summary[name] for name in kept}
+    kept = ("device", "python", "versions", "task_version", "demo_success", "steering", "lasting", "train_episodes")
+    kept_figures = {name: summary[name] for name in (*kept, "env_steps", "diverged", "wall_s")}
     paper = {"paper": PAPER[task]} if task in PAPER else {}
     return {"task": task, "seed": seed, **cost, **kept_figures, **figures, **paper}
+
+
+def stored(out: Path, settings: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of runs and of students that a file holds already, where it was made with the same settings.
+
+    Raises:
+      UserError: the file is something else.
+    """
+    if not out.exists():
+        return [], []
+    try:
+        content = json.loads(out.read_bytes())
+        rows = content["runs"], content.get("students", [])
+        same = all(content[name] == value for name, value in settings.items())
+        if not same or any("versions" not in row for row in rows[0]):
+            raise ValueError("made otherwise")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"--out {out}: holds something else than {settings}; choose another") from error
+    return rows
+
+
+def with_row(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows with one more, instead of the one of the same task, seed and name; in the order of tasks and seeds."""
+
+    order = {task: place for place, task in enumerate(TASKS)}
+
+    def place(row: Mapping[str, Any]) -> tuple[int, str, int]:
+        return order.get(row["task"], len(order)), row["task"], row["seed"]
+
+    def key(row: Mapping[str, Any]) -> tuple[str, int, str]:
+        return row["task"], row["seed"], row.get("name", "")
+
+    return sorted([*(old for old in rows if key(old) != key(row)), row], key=place)
 
 
 def run_once(command: str, folder: Path, *flags: str) -> dict[str, Any]:
