@@ -260,12 +260,13 @@ def test_exploration_noise_is_redrawn_where_an_episode_ends(programs, trained):
 def test_the_expert_acts_as_steering_without_exploration(machine, programs, trained):
     state = trained.learnt
     state = state.replace(learner=state.learner.replace(actor=state.learner.averaged))  # the expert is the average
-    policy, expert = steering.expert_policy(CHUNK, CONFIG), machine.expert(state)
+    policy, expert = steering.expert_policy(CHUNK, 3, CONFIG), machine.expert(state)
     assert expert.normalizer.mean.shape == (3,)  # what is privileged, the critics keep to themselves
 
     @jit
     def decide(worlds, keys):
-        chunks = jax.vmap(lambda w, k: policy.act((PRIOR, expert), (), w, k)[1])(worlds, keys)
+        memories = jax.vmap(policy.init)(keys)
+        chunks = jax.vmap(lambda m, w, k: policy.act((PRIOR, expert), m, w, k)[1])(memories, worlds, keys)
         return jax.vmap(lambda w, c: episode.advance(machine.env, w, c)[0].obs)(worlds, chunks)
 
     acted = programs.act(state.replace(sigma=jnp.zeros(16)))
@@ -274,6 +275,32 @@ def test_the_expert_acts_as_steering_without_exploration(machine, programs, trai
     np.testing.assert_allclose(obs[newest.valid], newest.next_obs[newest.valid, :3], atol=1e-5)
     explored = programs.act(state)
     assert jnp.abs(explored.buffer.transitions.next_obs - acted.buffer.transitions.next_obs).max() > 1e-3
+
+
+def test_actor_and_critics_see_what_was_observed_before(machine):
+    config = dataclasses.replace(CONFIG, history=3, warmup_decisions=0)
+    machine = machine.replace(config=config)
+    state = jit(machine.init)(jax.random.key(0))
+    act = jit(machine.act)
+    policy, expert = steering.expert_policy(CHUNK, 3, config), machine.expert(state)
+    assert expert.normalizer.mean.shape == (9,)
+    chunk = jit(jax.vmap(lambda m, w, k: policy.act((PRIOR, expert), m, w, k)))
+    keys = jax.random.split(jax.random.key(1), 16)
+    memory = jax.vmap(policy.init)(keys)
+    for _ in range(5):
+        memory, _ = chunk(memory, state.worlds, keys)
+        np.testing.assert_array_equal(memory, state.seen)
+        state = act(state)
+    past = history(state)
+    begun = past.obs[..., 2] == 0
+    assert begun[1:].any() and not begun.all()
+    now, last, before = (past.obs[..., i : i + 3] for i in (0, 3, 6))
+    follows = past.valid[1:] & past.valid[:-1] & ~begun[1:]
+    np.testing.assert_array_equal(last[begun & past.valid], now[begun & past.valid])
+    np.testing.assert_array_equal(before[begun & past.valid], now[begun & past.valid])
+    np.testing.assert_array_equal(last[1:][follows], now[:-1][follows])
+    np.testing.assert_array_equal(before[1:][follows], last[:-1][follows])
+    np.testing.assert_array_equal(past.next_obs[past.valid][:, 3:9], past.obs[past.valid][:, :6])
 
 
 def test_the_prior_is_left_bit_identical(machine, programs):

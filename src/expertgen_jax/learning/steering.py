@@ -45,6 +45,8 @@ class SteerConfig:
     """Bound on each number of the steering noise; the prior was trained on N(0, 1)."""
     noise_mode: NoiseMode = "chunk"
     """What is steered: the noise of the whole chunk, one row repeated over the chunk, or one scalar."""
+    history: Count = 1
+    """Observations that actor and critics see: the present one, and those of the decisions before."""
     warmup_decisions: Annotated[int, Ge(0)] = 23040
     """Decisions, over all worlds, with random noise N(0, 1), clipped to the bound, before the actor takes over."""
     updates: Count = 4
@@ -102,12 +104,14 @@ class SteerState(struct.PyTreeNode):
     """Everything that steering carries from iteration to iteration; saved whole for resuming.
 
     Attributes:
+      seen: what was observed at the last decisions of each world's episode, the newest first.
       sigma: exploration noise of each world.
       outcome: of each world's last finished episode: 1 for success, 0 for failure, NaN while there is none.
     """
 
     key: Key[Array, "*batch"]
     worlds: World
+    seen: Float[Array, "*batch n history obs_size"]
     sigma: Float[Array, "*batch n"]
     outcome: Float[Array, "*batch n"]
     buffer: replay.Buffer
@@ -135,8 +139,8 @@ class Steering(struct.PyTreeNode):
         obs_size, privileged_size = episode.sizes(self.env)
         return td3.Learner(
             config=self.config.learner,
-            obs_size=obs_size,
-            critic_obs_size=obs_size + privileged_size,
+            obs_size=obs_size * self.config.history,
+            critic_obs_size=obs_size * self.config.history + privileged_size,
             action_size=noise_size(self.prior, self.config.noise_mode),
             value_range=(0.0, 1.0),  # one reward of 1 at the end of an episode
         )
@@ -160,6 +164,7 @@ class Steering(struct.PyTreeNode):
         return SteerState(
             key=key,
             worlds=worlds,
+            seen=jnp.repeat(worlds.obs[:, None], config.history, axis=1),
             sigma=self._draw_sigma(sigma_key),
             outcome=jnp.full(n, jnp.nan),
             buffer=replay.init(example, config.buffer_iterations),
@@ -191,14 +196,16 @@ class Steering(struct.PyTreeNode):
         """One decision in every world: act (in warm-up by N(0, 1) noise), store, reset what is over."""
         env, worlds = self.env, state.worlds
         key, noise_key, reset_key, sigma_key = jax.random.split(state.key, 4)
-        obs = full_obs(worlds)
+        obs = full_obs(state.seen, worlds)
         action, chunks = self.decide(state, noise_key)
         after, _ = jax.vmap(lambda w, c: episode.advance(env, w, c))(worlds, chunks)
 
         over = episode.done(env, after)
+        fresh = episode.reset_done(env, after, reset_key)
+        remember = jax.vmap(rollout.remember)
         transition = replay.Transition(
             obs=obs,
-            next_obs=full_obs(after),
+            next_obs=full_obs(remember(after.obs, state.seen, jnp.zeros_like(over)), after),
             action=self.config.noise_bound * action,  # so that the bound may change
             reward=after.success.astype(jnp.float32),
             terminated=after.success,
@@ -207,7 +214,8 @@ class Steering(struct.PyTreeNode):
         )
         return state.replace(
             key=key,
-            worlds=episode.reset_done(env, after, reset_key),
+            worlds=fresh,
+            seen=remember(fresh.obs, state.seen, over),
             sigma=jnp.where(over, self._draw_sigma(sigma_key), state.sigma),
             outcome=jnp.where(over, after.success.astype(jnp.float32), state.outcome),
             buffer=replay.add(state.buffer, transition),
@@ -224,7 +232,7 @@ class Steering(struct.PyTreeNode):
         """Noise in units of the bound and the action chunks that the prior makes of it."""
         config = self.config
         random = jax.random.normal(key, (config.worlds, self.learner.action_size))
-        seen = td3.normalize(state.normalizer, full_obs(state.worlds))[:, : self.learner.obs_size]
+        seen = td3.normalize(state.normalizer, full_obs(state.seen, state.worlds))[:, : self.learner.obs_size]
         explored = self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
         warm_up = state.iteration < config.warmup_iterations
         action = jnp.clip(jnp.where(warm_up, random / config.noise_bound, explored), -1.0, 1.0)
@@ -275,9 +283,9 @@ def spread(action: Float[Array, "noise_size"], prior: Prior, config: SteerConfig
     )
 
 
-def full_obs(worlds: World) -> Float[Array, "n critic_obs_size"]:
-    """What the critics see: the observation, then what is privileged `[n, critic_obs_size]`."""
-    return jnp.concatenate([worlds.obs, worlds.privileged], axis=-1)
+def full_obs(seen: Float[Array, "n history obs_size"], worlds: World) -> Float[Array, "n critic_obs_size"]:
+    """What the critics see: what the actor does, observations, the newest first, and then what is privileged."""
+    return jnp.concatenate([seen.reshape(len(seen), -1), worlds.privileged], axis=-1)
 
 
 def prior_policy(chunk: int) -> Policy:
@@ -289,15 +297,17 @@ def prior_policy(chunk: int) -> Policy:
     return rollout.policy_from_obs(chunk, act)
 
 
-def expert_policy(chunk: int, config: SteerConfig) -> Policy:
-    """The steered prior, deterministic; its parameters are the `Prior` and the `Expert`."""
+def expert_policy(chunk: int, obs_size: int, config: SteerConfig) -> Policy:
+    """The steered prior, deterministic; its parameters are the `Prior` and the `Expert`, its memory is what it observed
+    at the last decisions `[history, obs_size]`."""
 
     def act(
-        params: tuple[Prior, Expert], obs: Float[Array, "obs_size"], key: PRNGKeyArray
-    ) -> Float[Array, "chunk action_size"]:
+        params: tuple[Prior, Expert], memory: Float[Array, "history obs_size"], world: World, key: PRNGKeyArray
+    ) -> tuple[Float[Array, "history obs_size"], Float[Array, "chunk action_size"]]:
         prior, expert = params
+        seen = rollout.remember(world.obs, memory, world.steps == 0)
         actor = td3.Actor(config.learner.actor_hidden, noise_size(prior, config.noise_mode))
-        action: Any = actor.apply(expert.actor, td3.normalize(expert.normalizer, obs))
-        return diffusion.sample(prior, obs, spread(action, prior, config))
+        action: Any = actor.apply(expert.actor, td3.normalize(expert.normalizer, seen.ravel()))
+        return seen, diffusion.sample(prior, world.obs, spread(action, prior, config))
 
-    return rollout.policy_from_obs(chunk, act)
+    return Policy(chunk, lambda key: jnp.zeros((config.history, obs_size)), act)

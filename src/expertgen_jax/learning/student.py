@@ -24,7 +24,7 @@ from expertgen_jax.bounds import Count
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import diffusion
 from expertgen_jax.learning.diffusion import Denoiser, DiffusionConfig
-from expertgen_jax.sim import episode
+from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.sim.rollout import Policy
 from expertgen_jax.vision import appearance, camera
@@ -115,12 +115,8 @@ class Eyes:
             late = jax.random.bernoulli(late_key, self.ranges.stale) & (world.steps > 0)
             now = now._replace(seen=jnp.where(late, before.seen[0], now.seen))
 
-        def remember(
-            new: Float[Array, "*shape"], old: Float[Array, "history *shape"]
-        ) -> Float[Array, "history *shape"]:
-            return jnp.where(world.steps == 0, new, jnp.concatenate([new[None], old[:-1]]))
-
-        return memory._replace(percepts=jax.tree.map(remember, now, before))
+        percepts = jax.tree.map(lambda new, old: rollout.remember(new, old, world.steps == 0), now, before)
+        return memory._replace(percepts=percepts)
 
     def _percept(self, look: Appearance, world: World, key: Key[Array, ""]) -> Percept:
         config, task, mj = self.config, self.env.task, self.env.model.mj

@@ -162,7 +162,7 @@ class ExpertRun:
             prior = self.finished_prior()
             if name == "prior":
                 return Agent(name, steering.prior_policy(prior.config.chunk), prior)
-            policy = steering.expert_policy(prior.config.chunk, self.settings.steer)
+            policy = steering.expert_policy(prior.config.chunk, episode.sizes(self.env)[0], self.settings.steer)
             return Agent(name, policy, (prior, self.finished_expert(prior)))
         except FileNotFoundError as error:
             raise UserError(

@@ -72,10 +72,10 @@ def of_expert(run: ExpertRun) -> Brain:
     obs = jnp.zeros(episode.sizes(run.env)[0])
 
     def policy(vectors: jax.Array, pictures: jax.Array, key: jax.Array) -> jax.Array:
-        seeing: Any = SimpleNamespace(obs=vectors[0])
-        return agent.act((), seeing, key)[1]
+        seeing: Any = SimpleNamespace(obs=vectors[0], steps=jnp.int32(1))
+        return agent.act(jnp.concatenate([vectors[1:], vectors[-1:]]), seeing, key)[1]
 
-    return Brain("expert", policy, Percept(obs, jnp.zeros(0)), 1, "state")
+    return Brain("expert", policy, Percept(obs, jnp.zeros(0)), run.settings.steer.history, "state")
 
 
 def of_student(run: StudentRun) -> Brain:

@@ -20,7 +20,7 @@ from expertgen_jax.learning.student import Student
 from expertgen_jax.runs import checkpoint, memory
 from expertgen_jax.runs.directory import RunDirectory
 from expertgen_jax.runs.progress import Progress
-from expertgen_jax.sim import evaluation, rollout
+from expertgen_jax.sim import episode, evaluation, rollout
 from expertgen_jax.sim.evaluation import CONFIRMATION_SEED, SELECTION_SEED
 from expertgen_jax.sim.rollout import Agent
 
@@ -122,7 +122,8 @@ def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress)
 
     @clock.compiled()
     def successes(mdp: Steering, expert: Expert, key: jax.Array, first: int) -> jax.Array:
-        agent = Agent("expert", steering.expert_policy(mdp.prior.config.chunk, config), (mdp.prior, expert))
+        policy = steering.expert_policy(mdp.prior.config.chunk, episode.sizes(mdp.env)[0], config)
+        agent = Agent("expert", policy, (mdp.prior, expert))
         return rollout.play(mdp.env, agent, key, config.eval_episodes, first).success.sum()
 
     def select(experts: Expert, iteration: int, episodes: int) -> tuple[Best, list[float]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Shaped
 
 from expertgen_jax.sim import episode, physics
 from expertgen_jax.sim.episode import Env, Frame, World
@@ -61,6 +61,13 @@ def policy_from_obs(
 ) -> Policy:
     """The policy of a memoryless function `(params, obs, key) -> actions [chunk, action_size]`."""
     return Policy(chunk, lambda key: (), lambda params, memory, world, key: ((), act(params, world.obs, key)))
+
+
+def remember(
+    new: Shaped[Array, "*shape"], old: Shaped[Array, "history *shape"], first: Bool[Array, ""]
+) -> Shaped[Array, "history *shape"]:
+    """A policy's memory of the last so many things it saw, the newest first; an episode's first one fills it."""
+    return jnp.where(first, new, jnp.concatenate([new[None], old[:-1]]))
 
 
 def policy_from_script(script: Script) -> Policy:
