@@ -26,7 +26,7 @@ class DemoConfig:
     """Episodes that the demonstrator is asked for at a time, failed ones included."""
     successes: Count = 400
     """Successful episodes that are wanted; the demonstrator is asked again until there are so many."""
-    max_episodes: Count = 12288
+    max_episodes: Count = 49152
     """Episodes after which the demonstrator is asked no more."""
     start_noise: bool = True
     """Start from random places, as training does; otherwise from the task's nominal start (the paper's ablation)."""

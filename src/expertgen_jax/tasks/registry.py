@@ -18,6 +18,7 @@ from expertgen_jax.errors import UserError
 from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks.assembly import gears, pegs, shapes
 from expertgen_jax.tasks.check import check_task
+from expertgen_jax.tasks.presets import randomized
 from expertgen_jax.tasks.tabletop import drawers, lifting, placing, pushing
 
 
@@ -79,7 +80,8 @@ def load_task(name: str, randomization: Level = "off") -> Task:
     if name not in TASKS:
         near = difflib.get_close_matches(name, [*TASKS, *FAMILIES], n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
-    return TASKS[name].make(randomization)
+    task = TASKS[name].make(randomization)
+    return task if randomization == "off" else dataclasses.replace(task, preset=randomized(task.preset))
 
 
 @functools.lru_cache(maxsize=8)
