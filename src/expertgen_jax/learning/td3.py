@@ -51,7 +51,8 @@ class TD3Config:
     critic_hidden: tuple[Count, ...] = (256, 256)
     """Hidden layers of each critic."""
     actor_average: Decay = 0.998
-    """Decay of the moving average of the actor's weights, at each of its updates; the average is the expert."""
+    """Largest decay of the moving average of the actor's weights, at each of its updates; the average is the expert.
+    At first it is smaller, so that the average spans a tenth of the updates."""
     actor_period: Count = 2
     """Critic updates for each update of the actor."""
 
@@ -178,7 +179,9 @@ class Learner:
         (loss, size), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)
         updates, actor_opt = self._actor_optimizer.update(grads, state.actor_opt, state.actor)
         actor = optax.apply_updates(state.actor, updates)
-        averaged = optax.incremental_update(actor, state.averaged, 1 - self.config.actor_average)
+        done = optax.tree_utils.tree_get(actor_opt, "count")
+        decay = jnp.minimum(self.config.actor_average, (1 + done) / (10 + done))
+        averaged = optax.incremental_update(actor, state.averaged, 1 - decay)
         state = state.replace(actor=actor, averaged=averaged, actor_opt=actor_opt)
         return state, {"q_mean": -loss, "noise_saturation": (size > 0.95).mean()}
 
