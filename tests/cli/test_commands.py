@@ -202,10 +202,10 @@ def test_settings_are_checked(change, said):
 
 
 def test_a_preset_changes_its_fields_only():
-    changed = with_preset(RunSettings(), registry.load_task("block_on_rail").preset)
+    changed = with_preset(RunSettings(), registry.load_task("push_pear").preset)
     plain = RunSettings()
-    assert changed.steer.noise_mode == "row" and changed.steer.learner.batch_size == 256
-    assert dataclasses.replace(changed, steer=plain.steer) == plain
+    assert changed.demo.tries == 2 and changed.prior.chunk == 8
+    assert dataclasses.replace(changed, demo=plain.demo, prior=plain.prior) == plain
     with pytest.raises(UserError, match="nonsense"):
         with_preset(plain, {"steer": {"nonsense": 1}})
 
@@ -224,10 +224,7 @@ def test_a_family_is_each_of_its_tasks_with_its_own_preset(tmp_path, monkeypatch
             with_preset(RunSettings(), registry.load_task(args.settings.task).preset or {}),
         )
         assert (settings.seed, settings.steer.worlds) == (3, 32), "what the command line says"
-        assert (settings.prior.chunk, settings.steer.warmup_decisions) == (
-            preset.prior.chunk,
-            preset.steer.warmup_decisions,
-        )
+        assert (settings.prior.chunk, settings.demo.tries) == (preset.prior.chunk, preset.demo.tries)
     assert "8 of 8" in capsys.readouterr().err
 
 

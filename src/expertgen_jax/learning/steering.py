@@ -43,13 +43,15 @@ class SteerConfig:
     """Training episodes without a better expert after which steering stops."""
     noise_bound: Positive = 1.5
     """Bound on each number of the steering noise; the prior was trained on N(0, 1)."""
-    noise_mode: NoiseMode = "chunk"
+    noise_mode: NoiseMode = "row"
     """What is steered: the noise of the whole chunk, one row repeated over the chunk, or one scalar."""
     history: Count = 1
     """Observations that actor and critics see: the present one, and those of the decisions before."""
-    warmup_decisions: Annotated[int, Ge(0)] = 23040
-    """Decisions, over all worlds, with random noise N(0, 1), clipped to the bound, before the actor takes over."""
-    updates: Count = 4
+    warmup_successes: Annotated[int, Ge(0)] = 128
+    """Successful episodes with random noise N(0, 1), clipped to the bound, before the actor takes over."""
+    warmup_decisions: Annotated[int, Ge(0)] = 51200
+    """Decisions, over all worlds, after which it takes over at the latest."""
+    updates: Count = 16
     """Critic updates for every 256 decisions."""
     sigma_min: NonNegative = 0.05
     """Smallest exploration noise of a world (standard deviation, in units of the noise bound)."""
@@ -106,6 +108,7 @@ class SteerState(struct.PyTreeNode):
     Attributes:
       seen: what was observed at the last decisions of each world's episode, the newest first.
       sigma: exploration noise of each world.
+      successes: episodes that succeeded.
       outcome: of each world's last finished episode: 1 for success, 0 for failure, NaN while there is none.
     """
 
@@ -120,6 +123,7 @@ class SteerState(struct.PyTreeNode):
     iteration: Int[Array, "*batch"]
     env_steps: Int[Array, "*batch"]
     episodes: Int[Array, "*batch"]
+    successes: Int[Array, "*batch"]
     diverged: Int[Array, "*batch"]
 
 
@@ -173,6 +177,7 @@ class Steering(struct.PyTreeNode):
             iteration=jnp.int32(0),
             env_steps=jnp.int32(0),
             episodes=jnp.int32(0),
+            successes=jnp.int32(0),
             diverged=jnp.int32(0),
         )
 
@@ -223,6 +228,7 @@ class Steering(struct.PyTreeNode):
             iteration=state.iteration + 1,
             env_steps=state.env_steps + (after.steps - worlds.steps).sum(),
             episodes=state.episodes + over.sum(),
+            successes=state.successes + after.success.sum(),
             diverged=state.diverged + after.diverged.sum(),
         )
 
@@ -234,7 +240,7 @@ class Steering(struct.PyTreeNode):
         random = jax.random.normal(key, (config.worlds, self.learner.action_size))
         seen = td3.normalize(state.normalizer, full_obs(state.seen, state.worlds))[:, : self.learner.obs_size]
         explored = self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
-        warm_up = state.iteration < config.warmup_iterations
+        warm_up = (state.successes < config.warmup_successes) & (state.iteration < config.warmup_iterations)
         action = jnp.clip(jnp.where(warm_up, random / config.noise_bound, explored), -1.0, 1.0)
         noise = jax.vmap(lambda a: spread(a, self.prior, config))(action)
         return action, jax.vmap(lambda o, w: diffusion.sample(self.prior, o, w))(state.worlds.obs, noise)

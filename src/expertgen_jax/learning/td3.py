@@ -30,7 +30,7 @@ class TD3Config:
     """Discount factor per decision."""
     n_step: Count = 3
     """Decisions whose rewards are summed before bootstrapping (n-step return)."""
-    batch_size: Count = 512
+    batch_size: Count = 256
     """Transitions in a batch of an update."""
     tau: Share = 0.05
     """Step of the target critics towards the critics at each update (Polyak averaging)."""

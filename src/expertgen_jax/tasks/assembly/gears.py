@@ -14,7 +14,6 @@ from expertgen_jax.tasks.assembly.fit import of_fitting
 from expertgen_jax.tasks.assembly.insertion import CONTACT_OBSERVATION, OBSERVATION, SHAPE_OBSERVATION, insertion
 from expertgen_jax.tasks.assembly.randomization import RANDOMIZATIONS
 from expertgen_jax.tasks.assembly.shapes import PLUG_LENGTH, STARTS
-from expertgen_jax.tasks.presets import STEER
 
 HUB = Fitting("collar", 0.0080, 0.00035, depth=0.0200, lift=0.0205, mass=0.030, height=0.0080, wall=0.004)
 """The gear's bore and its shaft."""
@@ -52,7 +51,6 @@ def gear_on_shaft(randomization: Level = "off") -> Task:
         observation=OBSERVATION | CONTACT_OBSERVATION | SHAPE_OBSERVATION,
         per_play={field: rows[1:] - rows[:1] for field, rows in fields.items()},
         randomization=RANDOMIZATIONS[randomization],
-        preset={"steer": STEER},
     )
     return dataclasses.replace(task, script=scripts.turning(task.script))
 

@@ -12,7 +12,6 @@ from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks.assembly.fit import Fit, Starts, lateral_tolerance
 from expertgen_jax.tasks.assembly.insertion import CONTACT_OBSERVATION, LEAD, OBSERVATION, insertion
 from expertgen_jax.tasks.assembly.randomization import RANDOMIZATIONS
-from expertgen_jax.tasks.presets import STEER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +97,6 @@ def peg(name: str, randomization: Level = "off") -> Task:
         observation=OBSERVATION | CONTACT_OBSERVATION if square.feels else OBSERVATION,
         per_play={field: rows[1:] - rows[:1] for field, rows in fields.items()},
         randomization=RANDOMIZATIONS[randomization],
-        preset={"steer": STEER} if square.feels else None,
         lead=square.lead,
     )
 

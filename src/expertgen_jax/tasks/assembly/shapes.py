@@ -18,7 +18,6 @@ from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks.assembly.fit import Starts, of_fitting
 from expertgen_jax.tasks.assembly.insertion import CONTACT_OBSERVATION, OBSERVATION, SHAPE_OBSERVATION, insertion
 from expertgen_jax.tasks.assembly.randomization import RANDOMIZATIONS
-from expertgen_jax.tasks.presets import STEER
 
 SHAPES = {
     "pin_in_block": Fitting("pin", 0.00690, 0.00035, depth=0.0478, lift=0.049, mass=0.022),  # 00506
@@ -63,11 +62,10 @@ MISJUDGED = {
 }
 """How far off (m) the demonstrator believes sockets to be that forgive more than the 0.8 mm of the others."""
 PRESETS: dict[str, dict[str, Any]] = {
-    **{name: {"steer": STEER} for name in SHAPES},
     "assembly": {
         "demo": {"episodes": 12288, "successes": 3600},
         "prior": {"train_steps": 9000},
-        "steer": {**STEER, "episodes": 131072, "patience": 65536, "eval_period": 4096, "eval_episodes": 1024},
+        "steer": {"episodes": 131072, "patience": 65536, "eval_period": 4096, "eval_episodes": 1024},
         "eval_episodes": 4608,
     },
 }

@@ -11,7 +11,6 @@ import numpy as np
 
 from expertgen_jax import scenes
 from expertgen_jax.task import Data, Level, Start, Task
-from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
 from expertgen_jax.tasks.tabletop.gripping import Phase
@@ -173,7 +172,6 @@ def open_drawer(randomization: Level = "off") -> Task:
         bodies=("cabinet",),
         drawer="drawer",
         randomization=randomization,
-        preset={"steer": STEER},
     )
 
 
@@ -257,9 +255,5 @@ def put_in_drawer(randomization: Level = "off") -> Task:
         bodies=("object", "cabinet"),
         drawer="drawer",
         randomization=randomization,
-        preset={
-            "demo": {"episodes": 4096},
-            "prior": {"chunk": 8},
-            "steer": {**STEER, "warmup_decisions": 51200},
-        },
+        preset={"prior": {"chunk": 8}},
     )

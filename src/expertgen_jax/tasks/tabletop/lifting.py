@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from expertgen_jax import scenes
 from expertgen_jax.task import Data, Level, Start, Task
-from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import Thing
 
@@ -77,5 +76,4 @@ def lift(name: str, randomization: Level = "off") -> Task:
         final_pose=final_pose,
         bodies=("object",),
         randomization=randomization,
-        preset={"steer": STEER},
     )

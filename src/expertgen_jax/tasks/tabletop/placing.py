@@ -10,7 +10,6 @@ import numpy as np
 
 from expertgen_jax import scenes
 from expertgen_jax.task import Data, Level, Start, Task
-from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
 from expertgen_jax.tasks.tabletop.gripping import Phase
@@ -19,11 +18,7 @@ STRAWBERRY = Thing(scenes.add_strawberry, scenes.STRAWBERRY_RADIUS, 0.020, misju
 BANANA = Thing(scenes.add_banana, scenes.BANANA_RADIUS, 0.022, misjudged=0.015, turned=0.2)
 LET_GO = 0.067
 """Distance of the hand's origin from the middle line of a banana (m) at which its pads are 30 mm away."""
-PRESET = {
-    "demo": {"episodes": 3072},
-    "prior": {"chunk": 8},
-    "steer": {**STEER, "warmup_decisions": 38400},
-}
+PRESET = {"prior": {"chunk": 8}}
 
 
 class Places(NamedTuple):

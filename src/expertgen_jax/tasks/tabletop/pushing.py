@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from expertgen_jax import scenes
 from expertgen_jax.task import Data, Level, Start, Task
-from expertgen_jax.tasks.presets import STEER
 from expertgen_jax.tasks.tabletop import family, gripping
 from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
 from expertgen_jax.tasks.tabletop.gripping import Phase
@@ -131,5 +130,5 @@ def push_pear(randomization: Level = "off") -> Task:
         randomization=randomization,
         # Trials, seed 0: of one try prior 31 %, expert 83 %, whose pears had rolled round a finger and lay beside the
         # hand; of two tries, which show what to do then, prior 22 %, expert 95.5 %.
-        preset={"demo": {"episodes": 3072, "tries": 2}, "prior": {"chunk": 8}, "steer": STEER},
+        preset={"demo": {"tries": 2}, "prior": {"chunk": 8}},
     )
