@@ -27,6 +27,7 @@ CONFIG = SteerConfig(
     worlds=16,
     block_decisions=6 * 16,
     warmup_decisions=6 * 16,
+    noise_mode="chunk",
     updates=32,
     buffer_decisions=16 * 16,
     learner=td3.TD3Config(batch_size=32, atoms=11, actor_hidden=(16,), critic_hidden=(16,)),
@@ -182,7 +183,7 @@ def test_with_more_worlds_a_decision_is_learnt_from_as_often():
         assert config.actor_updates * 2 / config.worlds == few.actor_updates * 2 / 256
         assert config.warmup_iterations * config.worlds == pytest.approx(few.warmup_decisions, rel=0.5)
         assert config.buffer_iterations * config.worlds >= few.buffer_decisions
-    assert (few.block_iterations, few.warmup_iterations, few.buffer_iterations, few.actor_updates) == (30, 90, 512, 2)
+    assert (few.block_iterations, few.warmup_iterations, few.buffer_iterations, few.actor_updates) == (30, 200, 512, 8)
     assert many.buffer_iterations == 32 and SteerConfig(worlds=16384).buffer_iterations == steering.SHORTEST_BUFFER
 
 
@@ -200,6 +201,20 @@ def test_warm_up_draws_clipped_normal_noise(trained):
     assert np.abs(noise).max() <= CONFIG.noise_bound + 1e-6
     assert 0.08 < (np.abs(noise) > CONFIG.noise_bound - 1e-4).mean() < 0.19  # 13.4 % of N(0, 1) lie beyond 1.5
     assert noise[np.abs(noise) < 1].std() == pytest.approx(0.54, abs=0.05)
+
+
+def test_warm_up_ends_with_so_many_successes(machine, trained):
+    state = trained.first
+    decide = jit(machine.decide)
+    successes = jnp.int32(CONFIG.warmup_successes)
+    random, _ = decide(state.replace(successes=successes - 1), jax.random.key(1))
+    acted, _ = decide(state.replace(successes=successes, sigma=jnp.zeros(16)), jax.random.key(1))
+    seen = td3.normalize(state.normalizer, steering.full_obs(state.seen, state.worlds))
+    own = machine.learner.act(state.learner.actor, seen[:, :3])
+    np.testing.assert_allclose(acted, own, atol=1e-6)
+    assert np.abs(random - own).max() > 0.5
+    over = trained.learnt.buffer.transitions.terminated.sum()
+    assert int(trained.learnt.successes) == over > 0
 
 
 def test_time_outs_are_truncated_with_their_own_final_observation(trained):
