@@ -50,7 +50,7 @@ class SteerConfig:
     warmup_successes: Annotated[int, Ge(0)] = 128
     """Successful episodes with random noise N(0, 1), clipped to the bound, before the actor takes over."""
     warmup_decisions: Annotated[int, Ge(0)] = 51200
-    """Decisions, over all worlds, after which it takes over at the latest."""
+    """Decisions, over all worlds, after which it takes over at the latest, though not before an episode's length."""
     updates: Count = 16
     """Critic updates for every 256 decisions."""
     sigma_min: NonNegative = 0.05
@@ -74,11 +74,6 @@ class SteerConfig:
     def block_iterations(self) -> int:
         """Iterations of a block; in each every world makes a decision."""
         return max(1, round(self.block_decisions / self.worlds))
-
-    @property
-    def warmup_iterations(self) -> int:
-        """Iterations of the warm-up."""
-        return -(-self.warmup_decisions // self.worlds)
 
     @property
     def actor_updates(self) -> int:
@@ -148,6 +143,12 @@ class Steering(struct.PyTreeNode):
             action_size=noise_size(self.prior, self.config.noise_mode),
             value_range=(0.0, 1.0),  # one reward of 1 at the end of an episode
         )
+
+    @property
+    def warmup_iterations(self) -> int:
+        """Iterations after which warm-up ends at the latest."""
+        episode_decisions = -(-self.env.task.horizon // self.prior.config.chunk)
+        return max(-(-self.config.warmup_decisions // self.config.worlds), episode_decisions)
 
     def init(self, key: Key[Array, ""]) -> SteerState:
         """Fresh worlds, networks and an empty buffer."""
@@ -240,7 +241,7 @@ class Steering(struct.PyTreeNode):
         random = jax.random.normal(key, (config.worlds, self.learner.action_size))
         seen = td3.normalize(state.normalizer, full_obs(state.seen, state.worlds))[:, : self.learner.obs_size]
         explored = self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
-        warm_up = (state.successes < config.warmup_successes) & (state.iteration < config.warmup_iterations)
+        warm_up = (state.successes < config.warmup_successes) & (state.iteration < self.warmup_iterations)
         action = jnp.clip(jnp.where(warm_up, random / config.noise_bound, explored), -1.0, 1.0)
         noise = jax.vmap(lambda a: spread(a, self.prior, config))(action)
         return action, jax.vmap(lambda o, w: diffusion.sample(self.prior, o, w))(state.worlds.obs, noise)
