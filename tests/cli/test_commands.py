@@ -123,7 +123,7 @@ def test_a_finished_run_grows(small_run, tmp_path):
     assert after[: len(before)] == before and after[-1]["episodes"] >= 200 > before[-1]["episodes"]
     config = json.loads((run / "config.json").read_text())
     (event,) = config["history"]
-    assert event["settings"] == {"steer.episodes": 96, "steer.noise_bound": 1.5, "steer.updates": 4}
+    assert event["settings"] == {"steer.episodes": 96, "steer.noise_bound": 1.5, "steer.updates": 16}
     assert config["steer"]["episodes"] == 200
     assert json.loads((run / "summary.json").read_text())["train_episodes"] >= 200
 
@@ -445,7 +445,8 @@ def test_an_expert_is_exported(small_run, tmp_path):
     assert code == 0, err
     run = load_run(small_run)
     world = episode.reset(run.env, jax.random.key(0))
-    here = run.agent("expert").act((), world, jax.random.key(0))[1]
+    agent = run.agent("expert")
+    here = agent.act(agent.init(jax.random.key(0)), world, jax.random.key(0))[1]
     program = jax.export.deserialize(bytearray((tmp_path / "kit" / "policy.jax").read_bytes())).call
     there = program(world.obs[None], np.zeros((1, 0), np.float32), np.zeros(2, np.uint32))
     np.testing.assert_allclose(there, here, atol=1e-5)
