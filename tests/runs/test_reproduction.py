@@ -35,6 +35,12 @@ def test_a_file_of_the_same_settings_is_added_to(tmp_path):
     assert reproduction.stored(out, SETTINGS) == ([row("peg", 1, 0.5)], [])
 
 
+def test_what_an_earlier_version_made_is_made_anew(tmp_path):
+    out = tmp_path / "a.json"
+    out.write_text(json.dumps({"experiment": "peg", "runs": [{"task": "peg", "seed": 1}], "students": [{}]}))
+    assert reproduction.stored(out, SETTINGS) == ([], [])
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -43,7 +49,6 @@ def test_a_file_of_the_same_settings_is_added_to(tmp_path):
         "\xff",
         json.dumps(SETTINGS),
         json.dumps(SETTINGS | {"physics": "mjx", "runs": []}),
-        json.dumps(SETTINGS | {"runs": [{"task": "peg", "seed": 1}]}),
     ],
 )
 def test_other_files_are_not_written_over(tmp_path, content):

@@ -93,7 +93,8 @@ def _check_device() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: JAX finds no such device") from error
+        asked, why = os.environ.get("JAX_PLATFORMS", ""), str(error).partition("\n")[0]
+        raise UserError(f"JAX_PLATFORMS={asked}: JAX finds no such device{why and f' ({why})'}") from error
 
 
 def enable_compilation_cache() -> None:

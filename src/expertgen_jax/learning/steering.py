@@ -291,7 +291,8 @@ def spread(action: Float[Array, "noise_size"], prior: Prior, config: SteerConfig
 
 
 def full_obs(seen: Float[Array, "n history obs_size"], worlds: World) -> Float[Array, "n critic_obs_size"]:
-    """What the critics see: what the actor does, observations, the newest first, and then what is privileged."""
+    """What the critics see `[n, critic_obs_size]`: the observations that the actor sees, the newest first, and
+    what is privileged."""
     return jnp.concatenate([seen.reshape(len(seen), -1), worlds.privileged], axis=-1)
 
 

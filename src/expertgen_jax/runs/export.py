@@ -173,13 +173,13 @@ def write_scene(spec: mujoco.MjSpec, folder: Path) -> None:
     """Writes `scene.xml`, with its meshes and pictures beside it in `assets`."""
     assets = folder.resolve() / "assets"
     for kind, files in (("meshdir", (*spec.meshes, *spec.hfields)), ("texturedir", spec.textures)):
-        for asset in files:
+        for number, asset in enumerate(files):
             if asset.file:
                 source = Path(spec.modelfiledir) / getattr(spec, kind) / asset.file
                 content = spec.assets[asset.file] if asset.file in spec.assets else source.read_bytes()
                 assets.mkdir(exist_ok=True)
-                asset.file = source.name
-                (assets / source.name).write_bytes(content)
+                asset.file = f"{kind}_{number}_{source.name}"  # files of one name may lie in several folders
+                (assets / asset.file).write_bytes(content)
         setattr(spec, kind, str(assets))
     spec.compile()
     (folder / "scene.xml").write_text(spec.to_xml().replace(str(assets), "assets"))

@@ -30,7 +30,7 @@ def check(shapes: Any, remedy: str) -> None:
 def available() -> float:
     """Bytes that are free on the device that JAX uses; infinite where nobody says."""
     if stats := jax.local_devices()[0].memory_stats():
-        return stats["bytes_limit"] - stats["bytes_in_use"]
+        return stats.get("bytes_limit", math.inf) - stats.get("bytes_in_use", 0)
     told = Path("/proc/meminfo")
     found = re.search(r"MemAvailable: +(\d+) kB", told.read_text()) if told.exists() else None
     return 1024 * int(found[1]) if found else math.inf

@@ -83,7 +83,8 @@ def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_
 
 
 def stored(out: Path, settings: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of runs and of students that a file holds already, where it was made with the same settings.
+    """Rows of runs and of students that a file holds already, where it was made with the same settings; none of a file
+    of an earlier version of this package, which says nothing of versions a run.
 
     Raises:
       UserError: the file is something else.
@@ -92,18 +93,18 @@ def stored(out: Path, settings: Mapping[str, Any]) -> tuple[list[dict[str, Any]]
         return [], []
     try:
         content = json.loads(out.read_bytes())
-        rows = content["runs"], content.get("students", [])
-        same = all(content[name] == value for name, value in settings.items())
-        if not same or any("versions" not in row for row in rows[0]):
+        runs, students = content["runs"], content.get("students", [])
+        if any("versions" not in row for row in runs):
+            return [], []
+        if any(content[name] != value for name, value in settings.items()):
             raise ValueError("made otherwise")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"--out {out}: holds something else than {settings}; choose another") from error
-    return rows
+    return runs, students
 
 
 def with_row(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows with one more, instead of the one of the same task, seed and name; in the order of tasks and seeds."""
-
     order = {task: place for place, task in enumerate(TASKS)}
 
     def place(row: Mapping[str, Any]) -> tuple[int, str, int]:
