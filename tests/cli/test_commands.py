@@ -444,12 +444,15 @@ def test_an_expert_is_exported(small_run, tmp_path):
     code, _, err = call("export.py", "--run-dir", str(small_run), "--policy", "expert", "--out", str(tmp_path / "kit"))
     assert code == 0, err
     run = load_run(small_run)
-    world = episode.reset(run.env, jax.random.key(0))
-    agent = run.agent("expert")
-    here = agent.act(agent.init(jax.random.key(0)), world, jax.random.key(0))[1]
     program = jax.export.deserialize(bytearray((tmp_path / "kit" / "policy.jax").read_bytes())).call
-    there = program(world.obs[None], np.zeros((1, 0), np.float32), np.zeros(2, np.uint32))
-    np.testing.assert_allclose(there, here, atol=1e-5)
+    agent, world = run.agent("expert"), episode.reset(run.env, jax.random.key(0))
+    memory, before = agent.init(jax.random.key(0)), world.obs
+    for _ in range(2):
+        memory, here = agent.act(memory, world, jax.random.key(0))
+        vectors = np.stack([world.obs, before])
+        there = program(vectors, np.zeros((2, 0), np.float32), np.zeros(2, np.uint32))
+        np.testing.assert_allclose(there, here, atol=1e-5)
+        before, (world, _) = world.obs, episode.advance(run.env, world, here)
     code, out, err = call("../examples/deploy.py", str(tmp_path / "kit"), "1")
     assert code == 0 and "expert of peg" in out, err
 
