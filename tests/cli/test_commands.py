@@ -130,7 +130,7 @@ def test_a_finished_run_grows(small_run, tmp_path):
 
 def test_what_made_a_phase_has_not_changed_is_kept_also_when_overwriting(small_run, tmp_path):
     run = shutil.copytree(small_run, tmp_path / "run")
-    other = [*SMALL, "--steer.worlds", "32"]
+    other = [*SMALL, "--steer.worlds", "32", "--eval-episodes", "32"]  # the latter alone would do
     code, _, err = call("steer.py", "--run-dir", str(run), *other)
     assert code == 2 and "--steer.worlds 16, not 32" in err
     kept = [(run / name).stat().st_mtime_ns for name in ("demos.npz", "checkpoints/prior")]

@@ -59,6 +59,21 @@ def test_one_model_field_for_all_worlds_or_one_each(envs):
     np.testing.assert_array_equal(shared[1], jax.jit(fall)(mass, qpos[1]))
 
 
+def test_a_program_on_another_device_calls_the_same_engine(envs, monkeypatch):
+    model = envs("peg", "native").model
+    qpos = np.float32([[0, 0, 0.09, 0, 0, 0], [0, 0, 0.08, 0.1, 0, 0]])
+
+    def fall(qpos):
+        return physics.step(model, physics.init(model, qpos, ctrl=qpos), jnp.full(6, 0.05), 30).qpos
+
+    expected = jax.jit(jax.vmap(fall))(qpos)
+    here = jax.jit(jax.vmap(fall)).lower(qpos).as_text()
+    assert native._TARGET in here
+    assert "callback" not in here, "copies, and no compilation cache"
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *operands, cpu, default: default(*operands))
+    np.testing.assert_array_equal(jax.jit(jax.vmap(lambda q: fall(q)))(qpos), expected)
+
+
 def test_programs_are_told_apart(envs):
     mj, other = envs("peg", "native").model.mj, envs("peg", "native").task.scene().compile()
     base = native._Program(mj, (), 10)

@@ -14,7 +14,8 @@ from pressing import BACKENDS, CONTROL_STEPS
 
 from expertgen_jax import scenes
 from expertgen_jax.errors import UserError
-from expertgen_jax.sim import physics
+from expertgen_jax.sim import episode, physics
+from expertgen_jax.tasks import registry
 
 PORTABLE = [
     "time",
@@ -231,6 +232,7 @@ def test_diverged(sled, backend, field, value, expected):
         ("gpu", "auto", "mjx"),
         ("cpu", "mjx", "mjx"),
         ("gpu", "mjx", "mjx"),
+        ("gpu", "warp", "warp"),
         ("cpu", "native", "native"),
     ],
 )
@@ -244,7 +246,7 @@ def test_resolve(monkeypatch, device, backend, resolved):
     [
         ("cpu", "bullet", True, "choose one of auto, mjx, warp, native"),
         ("gpu", "warp", False, r"pip install 'expertgen-jax\[warp\]'"),
-        ("cpu", "warp", True, "use --physics auto"),
+        ("tpu", "warp", True, "use --physics auto"),
     ],
 )
 def test_resolve_names_the_remedy(monkeypatch, device, backend, has_warp, remedy):
@@ -252,6 +254,22 @@ def test_resolve_names_the_remedy(monkeypatch, device, backend, has_warp, remedy
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if has_warp else None)
     with pytest.raises(UserError, match=remedy):
         physics.resolve(backend)
+
+
+@pytest.mark.slow
+def test_warp_moves_like_native():
+    """The generalist's parts differ from world to world in size, bounds and mass; each takes a chunk after its reset."""
+    task = registry.load_task("assembly")
+
+    def play(backend: str) -> np.ndarray:
+        env = episode.make_env(task, backend, max_worlds=8)
+        begin = jax.vmap(lambda key: episode.reset(env, key))
+        actions = jax.random.uniform(jax.random.key(1), (8, 4, task.action_size), minval=-1.0)
+        after = jax.vmap(lambda world, chunk: episode.advance(env, world, chunk)[0])
+        return np.asarray(jax.jit(lambda k: after(begin(k), actions).obs)(jax.random.split(jax.random.key(0), 8)))
+
+    native, warp = play("native"), play("warp")
+    np.testing.assert_allclose(warp, native, atol=1e-5)
 
 
 FACTORIZATIONS = """

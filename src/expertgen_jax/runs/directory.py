@@ -137,7 +137,7 @@ def open_directory(
     overwrite: bool = False,
     tensorboard: bool = False,
     option: str = "--run-dir",
-    change: Callable[[RunDirectory, list[str]], bool] = lambda directory, names: False,
+    change: Callable[[RunDirectory, list[str]], list[str]] = lambda directory, names: names,
 ) -> RunDirectory:
     """Makes a run directory, or opens the one that the same settings made.
 
@@ -149,8 +149,8 @@ def open_directory(
       overwrite: start afresh where `change` does not know better.
       tensorboard: log there too.
       option: the flag that chose the directory, for messages.
-      change: called where settings differ, with the directory and the dotted names of those that do; removes what they
-        outdate and says whether the run goes on with the new ones.
+      change: called where settings differ, with the directory and the dotted names of those that do; returns those
+        that may not differ. Where there are none it removes what is outdated, and the run goes on with the new ones.
 
     Raises:
       UserError: the directory is not writable, is something else, or was made with other settings.
@@ -177,7 +177,8 @@ def open_directory(
             old = {}
         before, after = _flat(old), _flat(settings)
         names = [name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)]
-        if old and names and change(directory, names):
+        fixed = change(directory, names) if old and names else []
+        if old and names and not fixed:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             event = {"until": now, "settings": {name: before.get(name) for name in names}}
             write_json(config, {**settings, "history": [*old.get("history", []), event]})
@@ -186,8 +187,8 @@ def open_directory(
             write_json(config, settings)
         elif not old:
             write_json(config, settings)
-        elif names:
-            name = names[0]
+        elif fixed:
+            name = fixed[0]
             was = f"{before.get(name)}, not {after.get(name)}"
             raise UserError(
                 f"{option} {path} was made with {bounds.flag(name)} {was}: choose another {option}, or --overwrite"

@@ -390,18 +390,19 @@ def _check_task(path: Path, stored: Mapping[str, Any], task: Task, parts: tuple[
         )
 
 
-def _change(directory: RunDirectory, names: list[str], overwrite: bool) -> bool:
-    """Whether a run goes on though settings changed; removes what was made with the old ones.
+def _change(directory: RunDirectory, names: list[str], overwrite: bool) -> list[str]:
+    """Of changed settings those for which a run has to start afresh; where there are none, removes what is outdated.
 
     Those that grow may change as they like. With `overwrite` others may too, and the phases before theirs are kept.
     """
     first = min((settings_phase(name) for name in names), key=PHASES.index)
-    grows = GROWING.issuperset(names)
+    fixed = [name for name in names if name not in GROWING]
+    grows = not fixed
     if not grows and (not overwrite or first == "demos"):
-        return False
+        return fixed
     directory.remove("summary.json", "curves.png")
     if first == "evaluation":
-        return True
+        return []
     outdated = {"steered"} | (set() if grows else {"steer"}) | ({"pretrain"} if first == "prior" else set())
     policies = {"expert"} | ({"prior"} if first == "prior" else set())
     directory.remove("checkpoints/expert", "expert.mp4")
@@ -413,4 +414,4 @@ def _change(directory: RunDirectory, names: list[str], overwrite: bool) -> bool:
     evaluations = directory.read_json("evaluations.json") or {}
     kept = {label: figures for label, figures in evaluations.items() if figures["policy"] not in policies}
     directory.write_json("evaluations.json", kept)
-    return True
+    return []

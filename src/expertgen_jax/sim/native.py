@@ -3,7 +3,8 @@
 A custom call and not `jax.pure_callback`, because programs with callbacks are barred from JAX's compilation cache, and
 because a callback copies every operand. Here XLA calls a Python function by XLA's foreign function interface (the C
 structures of `xla/ffi/api/c_api.h`, in `jax.ffi.include_dir()`), which steps all worlds on all cores and reads and
-writes XLA's own memory. The program knows its model by a digest, so that a cached one finds it again.
+writes XLA's own memory. The program knows its model by a digest, so that a cached one finds it again. A program on
+another device, a GPU say, calls the same function by `jax.pure_callback`.
 """
 
 import ctypes
@@ -11,7 +12,7 @@ import functools
 import hashlib
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
@@ -66,12 +67,23 @@ def call(mj: mujoco.MjModel, fields: Mapping[str, Float[ArrayLike, "..."]], data
     names = tuple(sorted(fields))
     program = _Program(mj, names, nstep)
     operands = [getattr(data, name) for name in STATE] + [fields[name] for name in names]
+    operands = [jnp.asarray(x, jnp.float32) for x in operands]
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes(mj).values()]
+    number = _number(program)
     _register()
-    # `vmap` gives all operands the same leading axes, so that the handler sees every world at once, as one batch.
-    out = jax.ffi.ffi_call(_TARGET, results, vmap_method="broadcast_all")(
-        *(jnp.asarray(x, jnp.float32) for x in operands), program=np.int64(_number(program))
-    )
+
+    # `vmap` gives all operands the same leading axes, so that the engine sees every world at once, as one batch.
+    def on_cpu(*operands: Float32[Array, "..."]) -> Sequence[Float32[Array, "..."]]:
+        call = jax.ffi.ffi_call(_TARGET, results, vmap_method="broadcast_all")
+        out: Sequence[Array] = call(*operands, program=np.int64(number))
+        return out
+
+    def elsewhere(*operands: Float32[Array, "..."]) -> Sequence[Float32[Array, "..."]]:
+        copies = functools.partial(_advanced, number)
+        out: Sequence[Array] = jax.pure_callback(copies, results, *operands, vmap_method="broadcast_all")
+        return out
+
+    out = jax.lax.platform_dependent(*operands, cpu=on_cpu, default=elsewhere)
     return Data(**dict(zip(shapes(mj), out, strict=True)))
 
 
@@ -119,6 +131,23 @@ class _Worlds:
                 self.batch.forward(stage=self.stage)
             for view, result in zip(self.outputs, results, strict=True):
                 result.reshape(view.shape)[...] = view
+
+
+def _advance(
+    number: int, operands: list[Float32[np.ndarray, "..."]], results: list[Float32[np.ndarray, "..."]]
+) -> None:
+    """Runs a program on all worlds of `operands`, into `results`."""
+    mj, fields, nstep = _programs[number]
+    count = math.prod(operands[STATE.index("time")].shape)
+    _worlds(mj, fields, count).advance(operands, results, nstep)
+
+
+def _advanced(number: int, *operands: ArrayLike) -> list[Float32[np.ndarray, "..."]]:
+    arrays = [np.asarray(x) for x in operands]
+    worlds = arrays[STATE.index("time")].shape
+    results = [np.empty(worlds + shape, np.float32) for shape in shapes(_programs[number].mj).values()]
+    _advance(number, arrays, results)
+    return results
 
 
 @functools.lru_cache(maxsize=16)
@@ -216,10 +245,8 @@ def _handler(pointer: Any) -> int | None:
             metadata, version = frame.extension.contents.metadata.contents, frame.api.contents.version
             metadata.version.major, metadata.version.minor = 0, version.minor
         elif frame.stage == _EXECUTE:
-            mj, fields, nstep = _programs[frame.attributes.values[0].contents.value[0]]
-            operands, results = frame.operands.arrays(), frame.results.arrays()
-            count = math.prod(operands[STATE.index("time")].shape)
-            _worlds(mj, fields, count).advance(operands, results, nstep)
+            number = frame.attributes.values[0].contents.value[0]
+            _advance(number, frame.operands.arrays(), frame.results.arrays())
     except BaseException as error:  # nothing may pass through C, not even an interrupt
         message = f"{type(error).__name__}: {error}".encode()
         args = _Error(ctypes.sizeof(_Error), None, message, 13)  # INTERNAL

@@ -4,9 +4,10 @@
 back end   engine                                              runs on
 =========  ==================================================  ===========================
 `mjx`      MJX-JAX, the reference (float32)                    any XLA device
-`warp`     MJX-Warp (`pip install 'expertgen-jax[warp]'`)      NVIDIA GPUs
-`native`   MuJoCo's C engine on all cores, called from inside  CPU
-           the jitted program (float64 within a call)
+`warp`     MJX-Warp (`pip install 'expertgen-jax[warp]'`)      NVIDIA GPUs, and CPUs
+                                                               for tests
+`native`   MuJoCo's C engine on all cores, called from inside  CPU; from a program on
+           the jitted program (float64 within a call)          another device by copies
 =========  ==================================================  ===========================
 
 `init` and `step` are unbatched and compose with `jit`, `vmap` and `scan` on every back end. As with `mj_step`,
@@ -40,6 +41,7 @@ MAX_SPEED = 100.0
 """A joint faster than this (m/s or rad/s) has left physics: the world counts as diverged."""
 
 _WARP_CONTACTS_PER_WORLD = 48
+_UNKNOWN_TO_WARP = mujoco.mjtDisableBit.mjDSBL_AUTORESET.value | mujoco.mjtDisableBit.mjDSBL_MIDPHASE.value
 
 
 class Model(struct.PyTreeNode):
@@ -81,7 +83,7 @@ def resolve(backend: str) -> Backend:
     if backend == "warp":
         if importlib.util.find_spec("warp") is None:
             raise UserError("--physics warp needs the Warp package: pip install 'expertgen-jax[warp]'")
-        if jax.default_backend() not in ("gpu", "cuda"):
+        if jax.default_backend() not in ("gpu", "cuda", "cpu"):
             raise UserError(
                 f"--physics warp needs an NVIDIA GPU, and JAX runs on {jax.default_backend()}: use --physics auto"
             )
@@ -106,10 +108,22 @@ def load(mj: mujoco.MjModel, backend: str = "auto", max_worlds: int = 4096) -> M
     if backend == "mjx":
         device = mjx.put_model(mj)
     elif backend == "warp":
-        import mujoco.mjx.warp as mjx_warp
-
-        device = mjx.put_model(mj, impl="warp", graph_mode=mjx_warp.GraphMode.WARP_STAGED)
+        device = _put_on_warp(mj)
     return Model(fields={}, device=device, mj=mj, backend=backend, max_worlds=max_worlds)
+
+
+def _put_on_warp(mj: mujoco.MjModel) -> mjx.Model:
+    import warp
+    from mujoco.mjx.third_party.mujoco_warp import OverflowType
+    from mujoco.mjx.warp.types import GraphMode
+
+    warp.config.log_level = warp.LOG_WARNING
+    mj.opt.disableflags &= ~_UNKNOWN_TO_WARP
+    mode = GraphMode.NONE if jax.default_backend() == "cpu" else GraphMode.WARP_STAGED
+    device = mjx.put_model(mj, impl="warp", graph_mode=mode)
+    # A scene that bounds the solver's iterations means it; the other engines are silent about that too.
+    warned = OverflowType.ALL & ~(OverflowType.ITERATIONS | OverflowType.LS_ITERATIONS)
+    return device.replace(opt=device.opt.replace(_impl=device.opt._impl.replace(warn_overflow=int(warned))))
 
 
 def variants(models: Sequence[mujoco.MjModel]) -> dict[str, Float32[np.ndarray, "models ..."]]:
@@ -208,7 +222,9 @@ def _float(x: Any) -> Float32[Array, "..."]:
 def _mjx_model(model: Model, data: Any) -> mjx.Model:
     device, mj = model.device, model.mj
     assert device is not None
-    fields = {name: x for name, x in model.fields.items() if isinstance(getattr(device, name, None), jax.Array)}
+    compiled = {name: getattr(device, name, None) for name in model.fields}
+    # Warp has some fields in other shapes: `geom_aabb` is [ngeom, 2, 3] there, else [ngeom, 6].
+    fields = {name: model.fields[name].reshape(x.shape) for name, x in compiled.items() if isinstance(x, jax.Array)}
     if model.backend == "mjx" and (mj.body_mocapid[mj.body_parentid] >= 0).any():
         # MJX places the children of mocap bodies first, as if these were where they were compiled.
         mocap = mj.body_mocapid >= 0
