@@ -300,6 +300,16 @@ def test_an_edited_task_file_is_noticed(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_that_may_only_be_read_is_evaluated_all_the_same(small_run, monkeypatch, capsys):
+    before = (small_run / "evaluations.json").read_bytes()
+    run = load_run(small_run)
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    assert run.evaluation(run.agent("prior"), episodes=24)["episodes"] == 24
+    assert "not kept: no right to write" in capsys.readouterr().err
+    assert (small_run / "evaluations.json").read_bytes() == before
+
+
+@pytest.mark.slow
 def test_interrupting_is_no_error(tmp_path):
     process = start("steer.py", "--run-dir", str(tmp_path / "run"), *SMALL)
     while not (tmp_path / "run" / "checkpoints" / "prior").exists() and process.poll() is None:

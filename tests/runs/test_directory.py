@@ -1,6 +1,8 @@
 """A run directory's own files: what cannot be read is said, or made anew."""
 
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -33,9 +35,22 @@ def test_broken_rows_are_left_out(tmp_path):
     assert RunDirectory(tmp_path).rows() == [good]
 
 
+def test_what_a_killed_command_left_goes(tmp_path):
+    open_directory(tmp_path, {"seed": 1})
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, written = tmp_path / f".curves.{gone.pid}.png", tmp_path / f".evaluations.{os.getpid()}.json"
+    left.touch()
+    written.touch()
+    (tmp_path / ".notes.md").touch()
+    open_directory(tmp_path, {"seed": 1})
+    assert not left.exists()
+    assert written.exists() and (tmp_path / ".notes.md").exists()
+
+
 def test_the_history_of_settings_is_kept(tmp_path):
     def change(directory, names):
-        return names == ["steer.episodes"]
+        return [name for name in names if name != "steer.episodes"]
 
     open_directory(tmp_path, {"steer": {"episodes": 10, "worlds": 8}})
     (tmp_path / "demos.npz").touch()

@@ -258,7 +258,7 @@ def test_resolve_names_the_remedy(monkeypatch, device, backend, has_warp, remedy
 
 @pytest.mark.slow
 def test_warp_moves_like_native():
-    """The generalist's parts differ from world to world in size, bounds and mass; each takes a chunk after its reset."""
+    """The generalist's parts differ from world to world, in size, bounds and mass."""
     task = registry.load_task("assembly")
 
     def play(backend: str) -> np.ndarray:

@@ -103,6 +103,7 @@ class SteerState(struct.PyTreeNode):
     Attributes:
       seen: what was observed at the last decisions of each world's episode, the newest first.
       sigma: exploration noise of each world.
+      env_steps: control steps of each world; a sum over many worlds would leave 32 bits.
       successes: episodes that succeeded.
       outcome: of each world's last finished episode: 1 for success, 0 for failure, NaN while there is none.
     """
@@ -116,7 +117,7 @@ class SteerState(struct.PyTreeNode):
     learner: td3.LearnerState
     normalizer: td3.Normalizer
     iteration: Int[Array, "*batch"]
-    env_steps: Int[Array, "*batch"]
+    env_steps: Int[Array, "*batch n"]
     episodes: Int[Array, "*batch"]
     successes: Int[Array, "*batch"]
     diverged: Int[Array, "*batch"]
@@ -176,7 +177,7 @@ class Steering(struct.PyTreeNode):
             learner=self.learner.init(learner_key),
             normalizer=td3.init_normalizer(size),
             iteration=jnp.int32(0),
-            env_steps=jnp.int32(0),
+            env_steps=jnp.zeros(n, jnp.int32),
             episodes=jnp.int32(0),
             successes=jnp.int32(0),
             diverged=jnp.int32(0),
@@ -227,7 +228,7 @@ class Steering(struct.PyTreeNode):
             buffer=replay.add(state.buffer, transition),
             normalizer=td3.update_normalizer(state.normalizer, obs, transition.valid),
             iteration=state.iteration + 1,
-            env_steps=state.env_steps + (after.steps - worlds.steps).sum(),
+            env_steps=state.env_steps + (after.steps - worlds.steps),
             episodes=state.episodes + over.sum(),
             successes=state.successes + after.success.sum(),
             diverged=state.diverged + after.diverged.sum(),

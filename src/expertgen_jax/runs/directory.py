@@ -14,7 +14,7 @@ from typing import Any
 
 from expertgen_jax import bounds
 from expertgen_jax.errors import UserError
-from expertgen_jax.files import atomic, write_json
+from expertgen_jax.files import atomic, remove_leftovers, write_json
 
 FILES = {
     *("config.json", "metrics.jsonl", "summary.json", "evaluations.json", "cost.json", "demos.npz", "curves.png"),
@@ -23,6 +23,8 @@ FILES = {
 """What a run directory holds."""
 NO_SETTINGS = ("history", "task_identity", "demos_digest")
 """What `config.json` holds besides settings."""
+AFRESH = "the command that made it starts afresh with --overwrite"
+"""What helps where nothing else does; also other commands say so, which have no such flag."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +171,7 @@ def open_directory(
             raise PermissionError("no right to write")
         directory = RunDirectory(path, tensorboard)
         directory.lock(option)
+        remove_leftovers(path)
         try:
             old = read_settings(path) if entries - {"config.json"} else {}  # else nothing was made with them
         except UserError:
@@ -211,7 +214,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"--run-dir {path}: no config.json there; is it a run directory?") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"--run-dir {path}: config.json cannot be read; start afresh with --overwrite") from error
+        raise UserError(f"--run-dir {path}: config.json cannot be read; {AFRESH}") from error
     return settings
 
 

@@ -7,6 +7,7 @@ randomness comes from the run's seed, so that an interrupted run ends with the f
 import dataclasses
 import functools
 import hashlib
+import os
 import shutil
 import sys
 import time
@@ -24,7 +25,7 @@ from expertgen_jax.learning.diffusion import Prior
 from expertgen_jax.learning.steering import Expert, Steering
 from expertgen_jax.runs import checkpoint, figures, loops, recording
 from expertgen_jax.runs.diagnosis import advice
-from expertgen_jax.runs.directory import Place, RunDirectory, open_directory, read_settings
+from expertgen_jax.runs.directory import AFRESH, Place, RunDirectory, open_directory, read_settings
 from expertgen_jax.runs.progress import Progress
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.settings import GROWING, PHASES, RunSettings, check, from_json, to_json
@@ -237,7 +238,7 @@ class ExpertRun:
             last = [row for row in rows if row["phase"] == "steer"][-1]
             steered = next(row for row in rows if row["phase"] == "steered")
         except (StopIteration, IndexError) as error:
-            raise UserError(f"--run-dir {self.directory.path}: metrics.jsonl has lost rows; use --overwrite") from error
+            raise UserError(f"--run-dir {self.directory.path}: metrics.jsonl has lost rows; {AFRESH}") from error
         wall = {
             "demos": demo_row["wall_s"],
             "prior": max((row["wall_s"] for row in rows if row["phase"] == "pretrain"), default=0.0),
@@ -357,15 +358,20 @@ def evaluated_once(
     """Figures of an agent on the evaluation episodes: those in the directory, or new ones; `elsewhere` labels an
     environment that is not the run's."""
     label = f"{agent.name} on {env.model.backend}, {episodes} episodes{elsewhere}"
-    if label not in (directory.read_json("evaluations.json") or {}):
-        progress("evaluate", 0.0, label)
-        start = time.monotonic()
-        figures = evaluate(env, agent, episodes)
+    stored = directory.read_json("evaluations.json") or {}
+    if label in stored:
+        return stored[label]
+    progress("evaluate", 0.0, label)
+    start = time.monotonic()
+    figures = evaluate(env, agent, episodes)
+    figures = {"policy": agent.name, **figures, "wall_s": time.monotonic() - start}
+    progress("evaluate", 1.0, f"{label}: success {figures['success']:.1%}")
+    if os.access(directory.path, os.W_OK):
         stored = directory.read_json("evaluations.json") or {}  # another command may have written meanwhile
-        stored[label] = {"policy": agent.name, **figures, "wall_s": time.monotonic() - start}
-        progress("evaluate", 1.0, f"{label}: success {figures['success']:.1%}")
-        directory.write_json("evaluations.json", stored)
-    return (directory.read_json("evaluations.json") or {})[label]
+        directory.write_json("evaluations.json", stored | {label: figures})
+    else:
+        print(f"warning: these figures are not kept: no right to write in {directory.path}", file=sys.stderr)
+    return figures
 
 
 def _make_env(task: Task, backend: str, settings: RunSettings) -> Env:
@@ -383,11 +389,9 @@ def _check_task(path: Path, stored: Mapping[str, Any], task: Task, parts: tuple[
     """Raises a UserError where one of these parts of a run's task has changed since."""
     known = stored.get("task_identity")
     if not isinstance(known, dict):
-        raise UserError(f"--run-dir {path}: config.json is not of this version; start afresh with --overwrite")
+        raise UserError(f"--run-dir {path}: config.json is not of this version; {AFRESH}")
     if names := [name for name in changed(known, identity(task)) if name in parts]:
-        raise UserError(
-            f"--run-dir {path}: {', '.join(names)} of {task.name} changed since; start afresh with --overwrite"
-        )
+        raise UserError(f"--run-dir {path}: {', '.join(names)} of {task.name} changed since; {AFRESH}")
 
 
 def _change(directory: RunDirectory, names: list[str], overwrite: bool) -> list[str]:
