@@ -123,7 +123,7 @@ def test_a_finished_run_grows(small_run, tmp_path):
     assert after[: len(before)] == before and after[-1]["episodes"] >= 200 > before[-1]["episodes"]
     config = json.loads((run / "config.json").read_text())
     (event,) = config["history"]
-    assert event["settings"] == {"steer.episodes": 96, "steer.noise_bound": 1.5, "steer.updates": 16}
+    assert event["settings"] == {"steer.episodes": 96, "steer.noise_bound": 2.5, "steer.updates": 16}
     assert config["steer"]["episodes"] == 200
     assert json.loads((run / "summary.json").read_text())["train_episodes"] >= 200
 
@@ -188,7 +188,7 @@ def test_mistakes_end_in_one_clear_message(tmp_path, args, said):
         ({"prior": {"ema": 1.5}}, "--prior.ema"),
         ({"steer": {"target": 1.5}}, "--steer.target must be at most 1"),
         ({"steer": {"noise_bound": -1.0}}, "--steer.noise-bound"),
-        ({"steer": {"sigma_min": 0.9}}, "--steer.sigma-min"),
+        ({"steer": {"sigma_min": 1.0}}, "--steer.sigma-min"),
         ({"eval_episodes": 0}, "--eval-episodes"),
     ],
 )

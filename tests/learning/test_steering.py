@@ -28,6 +28,7 @@ CONFIG = SteerConfig(
     block_decisions=6 * 16,
     warmup_decisions=6 * 16,
     noise_mode="chunk",
+    noise_bound=1.5,
     updates=32,
     buffer_decisions=16 * 16,
     learner=td3.TD3Config(batch_size=32, atoms=11, actor_hidden=(16,), critic_hidden=(16,)),

@@ -24,7 +24,7 @@ jit = functools.partial(
 )
 
 SMALL = TD3Config(actor_hidden=(16,), critic_hidden=(16,), atoms=21, policy_noise=0.0)
-LEARNER = Learner(SMALL, 2, 3, 2, (0.0, 1.0))  # the actor sees the first two of three numbers
+LEARNER = Learner(SMALL, 2, 3, 2, (0.0, 1.0), action_cost=0.3)  # the actor sees the first two of three numbers
 
 
 @functools.partial(jit, static_argnames="update_actor")
@@ -157,11 +157,13 @@ def test_actor_and_critics_keep_to_their_own_losses(state):
         assert_close(getattr(both, name), getattr(critics_only, name), rtol=1e-6, atol=1e-9)
     jax.tree.map(np.testing.assert_array_equal, critics_only.actor, state.actor)
 
-    critics = both.critics  # the actor climbs the critics' mean as they are after their own step
+    critics = (
+        both.critics
+    )  # the actor climbs the critics' mean, less its actions' cost, as they are after their own step
 
     def value(actor):
         action = td3.Actor(SMALL.actor_hidden, 2).apply(actor, batch.obs[:, :2])
-        return LEARNER.q_values(critics, batch.obs, action).mean()
+        return LEARNER.q_values(critics, batch.obs, action).mean() - 0.15 * (action**2).sum(-1).mean()
 
     ascent = jax.tree.map(lambda m: -m / 0.1, first_moments(both)[0])
     assert_close(ascent, jit(jax.grad(value))(state.actor), rtol=1e-3, atol=1e-7)

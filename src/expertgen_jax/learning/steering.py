@@ -41,8 +41,11 @@ class SteerConfig:
     """Training episodes after which steering stops at the latest."""
     patience: Count = 16384
     """Training episodes without a better expert after which steering stops."""
-    noise_bound: Positive = 1.5
+    noise_bound: Positive = 2.5
     """Bound on each number of the steering noise; the prior was trained on N(0, 1)."""
+    noise_cost: NonNegative = 0.001
+    """What half the sum of the noise's squares, its negative log-likelihood under N(0, 1), costs the actor in return:
+    where the critics know of no gain, noise stays small."""
     noise_mode: NoiseMode = "row"
     """What is steered: the noise of the whole chunk, one row repeated over the chunk, or one scalar."""
     history: Count = 1
@@ -53,10 +56,10 @@ class SteerConfig:
     """Decisions, over all worlds, after which it takes over at the latest, though not before an episode's length."""
     updates: Count = 16
     """Critic updates for every 256 decisions."""
-    sigma_min: NonNegative = 0.05
-    """Smallest exploration noise of a world (standard deviation, in units of the noise bound)."""
-    sigma_max: NonNegative = 0.6
-    """Largest exploration noise of a world; each world draws its own at every reset."""
+    sigma_min: NonNegative = 0.1
+    """Smallest standard deviation of what a world adds to the steering noise to explore."""
+    sigma_max: NonNegative = 0.9
+    """Largest one; each world draws its own at every reset."""
     buffer_decisions: Count = 131072
     """Decisions that the replay buffer holds, over all worlds."""
     block_decisions: Count = 7680
@@ -143,6 +146,7 @@ class Steering(struct.PyTreeNode):
             critic_obs_size=obs_size * self.config.history + privileged_size,
             action_size=noise_size(self.prior, self.config.noise_mode),
             value_range=(0.0, 1.0),  # one reward of 1 at the end of an episode
+            action_cost=self.config.noise_cost * self.config.noise_bound**2,
         )
 
     @property
@@ -241,9 +245,9 @@ class Steering(struct.PyTreeNode):
         config = self.config
         random = jax.random.normal(key, (config.worlds, self.learner.action_size))
         seen = td3.normalize(state.normalizer, full_obs(state.seen, state.worlds))[:, : self.learner.obs_size]
-        explored = self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
+        explored = config.noise_bound * self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
         warm_up = (state.successes < config.warmup_successes) & (state.iteration < self.warmup_iterations)
-        action = jnp.clip(jnp.where(warm_up, random / config.noise_bound, explored), -1.0, 1.0)
+        action = jnp.clip(jnp.where(warm_up, random, explored) / config.noise_bound, -1.0, 1.0)
         noise = jax.vmap(lambda a: spread(a, self.prior, config))(action)
         return action, jax.vmap(lambda o, w: diffusion.sample(self.prior, o, w))(state.worlds.obs, noise)
 

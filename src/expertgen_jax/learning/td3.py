@@ -113,6 +113,7 @@ class Learner:
       critic_obs_size: numbers the critics see (`obs_size` plus privileged ones).
       action_size: numbers in an action.
       value_range: least and largest possible return.
+      action_cost: what half the sum of an action's squares costs the actor, in return.
     """
 
     config: TD3Config
@@ -120,6 +121,7 @@ class Learner:
     critic_obs_size: int
     action_size: int
     value_range: tuple[float, float]
+    action_cost: float = 0.0
 
     @property
     def atoms(self) -> Float[Array, "atoms"]:
@@ -169,21 +171,22 @@ class Learner:
         return state, {"critic_loss": loss / 2}
 
     def update_actor(self, state: LearnerState, batch: Batch) -> tuple[LearnerState, dict[str, Scalar]]:
-        """One gradient step of the actor up the critics' mean; observations are normalised."""
+        """One gradient step of the actor up the critics' mean less its actions' cost; observations are normalised."""
 
-        def actor_loss(actor: Any) -> tuple[Float[Array, ""], Float[Array, "batch action_size"]]:
+        def actor_loss(actor: Any) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, "batch size"]]]:
             action = self.act(actor, batch.obs[:, : self.obs_size])
             q = self.q_values(state.critics, batch.obs, action).mean(0)
-            return -_weighted_mean(q, batch.weight), jnp.abs(action)
+            cost = self.action_cost * (action**2).sum(-1) / 2
+            return _weighted_mean(cost - q, batch.weight), (_weighted_mean(q, batch.weight), jnp.abs(action))
 
-        (loss, size), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)
+        (_, (q, size)), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)
         updates, actor_opt = self._actor_optimizer.update(grads, state.actor_opt, state.actor)
         actor = optax.apply_updates(state.actor, updates)
         done = optax.tree_utils.tree_get(actor_opt, "count")
         decay = jnp.minimum(self.config.actor_average, (1 + done) / (10 + done))
         averaged = optax.incremental_update(actor, state.averaged, 1 - decay)
         state = state.replace(actor=actor, averaged=averaged, actor_opt=actor_opt)
-        return state, {"q_mean": -loss, "noise_saturation": (size > 0.95).mean()}
+        return state, {"q_mean": q, "noise_saturation": (size > 0.95).mean()}
 
     def target_distribution(
         self, state: LearnerState, batch: Batch, key: Key[Array, ""]

@@ -71,8 +71,8 @@ class StudentSettings:
 _SHAPES = {"atoms", "actor_hidden", "critic_hidden"}
 GROWING = {
     *("eval_episodes", "transfer_episodes", "steer.target", "steer.episodes", "steer.patience", "steer.eval_period"),
-    *("steer.eval_episodes", "steer.confirm_episodes", "steer.noise_bound", "steer.updates"),
-    *("steer.sigma_min", "steer.sigma_max"),
+    *("steer.eval_episodes", "steer.confirm_episodes", "steer.noise_bound", "steer.noise_cost"),
+    *("steer.updates", "steer.sigma_min", "steer.sigma_max"),
     *(f"steer.learner.{field.name}" for field in dataclasses.fields(TD3Config) if field.name not in _SHAPES),
 }
 """Settings of a run that may change on the way, by dotted names: steering then goes on with the new ones."""
