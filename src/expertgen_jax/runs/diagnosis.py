@@ -38,5 +38,7 @@ def _cause(rows: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]], ende
     if last["q_mean"] > success + 0.1:
         return f"Critics expect {last['q_mean']:.0%}, which does not happen: more to see for them (`privileged`)"
     if last["noise_saturation"] > 0.9:
-        return f"{last['noise_saturation']:.0%} of the noise is at its bound: more warm-up, or a larger bound"
+        return (
+            f"{last['noise_saturation']:.0%} of the noise is at its bound: more warm-up, or a larger --steer.noise-cost"
+        )
     return "Demonstrations that never succeed where episodes fail are the usual cause: vary the demonstrator"
