@@ -79,6 +79,18 @@ def wilson(successes):
     return evaluation.wilson(int(successes), 1024)
 
 
+def test_an_expert_that_seems_to_be_done_is_evaluated_out_of_turn():
+    def due(before, episodes, train_success=0.0, tried=None):
+        found = Best.none("") if tried is None else best("", *tried)
+        return loops.due(found, before, episodes, train_success, SteerConfig(target=0.9, episodes=6000))
+
+    assert due(1200, 1300) and not due(1300, 1400), "every 1280 episodes"
+    assert due(5900, 6000), "at the cap"
+    assert due(100, 200, 0.85) and not due(100, 200, 0.8)
+    assert due(100, 200, 0.85, (8, 10)) and not due(100, 200, 0.85, (9, 10)), "as good as the best so far"
+    assert not due(100, 200, 0.95, (9, 10, True)), "once it was put to the test, in turn again"
+
+
 def test_settings_that_may_change_are_settings():
     from expertgen_jax.runs.settings import GROWING, RunSettings, phase
 

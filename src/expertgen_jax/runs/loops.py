@@ -26,6 +26,9 @@ from expertgen_jax.sim.rollout import Agent
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SEEMS_DONE = 0.9
+"""Training success, in shares of the target, at which an expert, which does not explore, may have reached it."""
+
 
 class Best(struct.PyTreeNode):
     """The best policy so far, with the episodes that say so.
@@ -151,8 +154,7 @@ def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress)
         states, figures = block(mdp, states)
         row = _row(states, jax.device_get(figures))
         rate = (row["env_steps"] - steps) / (clock.elapsed() - began)
-        due = row["episodes"] // config.eval_period > episodes // config.eval_period
-        if due or row["episodes"] >= config.episodes:
+        if due(best, episodes, row["episodes"], row.get("train_success", 0.0), config):
             chosen, of_seeds = select(jax.vmap(mdp.expert)(states), row["iteration"], row["episodes"])
             best = best.challenged(chosen)
             row |= _evaluated(chosen) | {"success_of_seeds": of_seeds}
@@ -171,6 +173,17 @@ def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress)
     run.log(row, step=_total(states.env_steps))
     progress("steer", 1.0, f"{reason}: {best.success:.1%} on {int(best.episodes)} fresh episodes")
     return best.policy
+
+
+def due(best: Best, before: int, episodes: int, train_success: float, config: SteerConfig) -> bool:
+    """Whether the expert is evaluated after a block that began at `before` and ended at `episodes` training episodes.
+
+    At every `config.eval_period`, at the cap, and out of turn where it seems to be done: where training succeeds at
+    least as often as the best expert so far, and nearly as often as is wanted.
+    """
+    surpassed = not best.episodes or train_success >= best.success
+    seems_done = surpassed and not best.confirmed and train_success >= SEEMS_DONE * config.target
+    return seems_done or episodes // config.eval_period > before // config.eval_period or episodes >= config.episodes
 
 
 def ended(best: Best, episodes: int, config: SteerConfig) -> str:
