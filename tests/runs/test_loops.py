@@ -88,7 +88,6 @@ def test_an_expert_that_seems_to_be_done_is_evaluated_out_of_turn():
     assert due(5900, 6000), "at the cap"
     assert due(100, 200, 0.85) and not due(100, 200, 0.8)
     assert due(100, 200, 0.85, (8, 10)) and not due(100, 200, 0.85, (9, 10)), "as good as the best so far"
-    assert not due(100, 200, 0.95, (9, 10, True)), "once it was put to the test, in turn again"
 
 
 def test_settings_that_may_change_are_settings():

@@ -182,7 +182,7 @@ def due(best: Best, before: int, episodes: int, train_success: float, config: St
     least as often as the best expert so far, and nearly as often as is wanted.
     """
     surpassed = not best.episodes or train_success >= best.success
-    seems_done = surpassed and not best.confirmed and train_success >= SEEMS_DONE * config.target
+    seems_done = surpassed and train_success >= SEEMS_DONE * config.target
     return seems_done or episodes // config.eval_period > before // config.eval_period or episodes >= config.episodes
 
 
