@@ -341,6 +341,31 @@ def test_reproduce_collects_the_figures_of_finished_runs(small_run, tmp_path, mo
     assert (out.parent / "peg_success.png").stat().st_size and (out.parent / "peg_success_lenient.png").stat().st_size
 
 
+def test_an_ablation_has_a_run_and_a_row_for_each_variant(tmp_path, monkeypatch):
+    made = {}
+
+    def run(task, seed, options, run_dir, transfer_episodes):
+        made[run_dir.name] = list(options)
+        policies = {policy: {"success": 0.5, "ci95": (0.4, 0.6), "success_lenient": None} for policy in POLICIES}
+        return {"task": task, "seed": seed, "versions": {}, **policies}
+
+    monkeypatch.setattr(reproduction, "reproduce", run)
+    out = tmp_path / "ablation.json"
+    flags = ["--seeds", "1", "--tasks", "peg", "--randomization", "strong", "--physics", "native"]
+    reproduce.main(["ablation", *flags, "--out", str(out)])
+    assert "--steer.noise-cost" not in made["peg-native-strong-1"], "the default is the run of the other experiments"
+    assert made["peg-native-strong-no-noise-cost-1"][-2:] == ["--steer.noise-cost", "0"]
+    assert len({tuple(options) for options in made.values()}) == len(made) == 1 + len(reproduction.STEERINGS)
+    for flag in (flag for flags in reproduction.STEERINGS.values() for flag in flags[::2]):
+        assert hasattr(RunSettings().steer, flag.removeprefix("--steer.").replace("-", "_"))
+    rows = json.loads(out.read_text())["runs"]
+    assert [row.get("name", "") for row in rows] == ["", *reproduction.STEERINGS]
+    assert (tmp_path / "ablation_success.png").exists()
+
+
+POLICIES = ("script", "prior", "expert")
+
+
 def test_the_generalist_stands_beside_each_shape():
 
     def figures(success, variants=()):

@@ -1,6 +1,7 @@
 """`expertgen reproduce`: the figures that the documentation quotes."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,10 +22,11 @@ class Reproduce:
 
     For every task and seed it runs `expertgen steer` as a person would, then evaluates the script, the prior and the
     expert, the expert on both physics engines. For `distillation` it then makes students: with `expertgen distill` as a
-    person would, and variants of them. Finished runs are not redone; interrupted ones go on.
+    person would, and variants of them. For `ablation` it varies how noise is steered. Finished runs are not redone;
+    interrupted ones go on.
     """
 
-    experiment: Annotated[Literal["peg", "assembly", "distillation", "tabletop"], tyro.conf.Positional]
+    experiment: Annotated[Literal["peg", "assembly", "distillation", "tabletop", "ablation"], tyro.conf.Positional]
     """What to reproduce."""
     seeds: tuple[Seed, ...] = (1, 2, 3)
     """Random seeds of the runs, on which nothing was tuned; the evaluation episodes are always the same."""
@@ -63,16 +65,17 @@ def reproduce(args: Reproduce) -> None:
     options += [] if args.episodes is None else ["--steer.episodes", str(args.episodes)]
     settings = {"experiment": args.experiment, "physics": backend, "randomization": args.randomization}
     rows, students = reproduction.stored(out, settings)
-    for seed in args.seeds:
-        for task in args.tasks or reproduction.EXPERIMENTS[args.experiment]:
-            run_dir = args.runs / f"{task}-{backend}{suffix.replace('_', '-')}-{seed}"
-            row = reproduction.reproduce(task, seed, options, run_dir, args.transfer_episodes)
-            rows = reproduction.with_row(rows, row)
-            write_json(out, settings | {"runs": rows} | ({"students": students} if students else {}))
-            if args.experiment == "distillation":
-                for row in reproduction.distill(task, seed, run_dir, args.students):
-                    students = reproduction.with_row(students, row)
-                    write_json(out, settings | {"runs": rows, "students": students})
+    variants = {"": (), **(reproduction.STEERINGS if args.experiment == "ablation" else {})}
+    tasks = args.tasks or reproduction.EXPERIMENTS[args.experiment]
+    for seed, task, (name, flags) in itertools.product(args.seeds, tasks, variants.items()):
+        run_dir = args.runs / f"{task}-{backend}{suffix.replace('_', '-')}{f'-{name}' if name else ''}-{seed}"
+        row = reproduction.reproduce(task, seed, [*options, *flags], run_dir, args.transfer_episodes)
+        rows = reproduction.with_row(rows, row | ({"name": name} if name else {}))
+        write_json(out, settings | {"runs": rows} | ({"students": students} if students else {}))
+        if args.experiment == "distillation":
+            for row in reproduction.distill(task, seed, run_dir, args.students):
+                students = reproduction.with_row(students, row)
+                write_json(out, settings | {"runs": rows, "students": students})
     if curves := reproduction.budget_curves([row for row in students if row["seed"] == args.seeds[0]]):
         figures.budgets(curves, out.with_name(f"{out.stem}_budgets.png"))
     for rule, interval in (("success", "ci95"), ("success_lenient", "ci95_lenient")):

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,8 +29,18 @@ EXPERIMENTS = {
     "assembly": (*SHAPES, "peg_flat", "peg_tight", "gear_on_shaft", "assembly"),
     "distillation": ("peg", "pin_in_block", "tube_in_tube", "clip_on_plate", "block_on_rail"),
     "tabletop": FAMILIES["tabletop"],
+    "ablation": ("peg", "block_on_rail"),
 }
 """Tasks of each experiment."""
+STEERINGS: dict[str, tuple[str, ...]] = {
+    "no-noise-cost": ("--steer.noise-cost", "0"),
+    "bound-1.5": ("--steer.noise-bound", "1.5"),
+    "bound-1.5-no-cost": ("--steer.noise-bound", "1.5", "--steer.noise-cost", "0"),
+    "history-1": ("--steer.history", "1"),
+    "chunk-noise": ("--steer.noise-mode", "chunk"),
+    "updates-4": ("--steer.updates", "4"),
+}
+"""What `ablation` varies in the defaults of `expertgen steer`."""
 PAPER = {
     "lift_banana": {"script": 0.563, "prior": 0.698, "expert": 0.998},
     "lift_brick": {"script": 0.664, "prior": 0.726, "expert": 0.997},
@@ -61,7 +71,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
 """What is varied in the defaults of `expertgen distill`; for the other tasks, `CONTROL`."""
 
 
-def reproduce(task: str, seed: int, options: list[str], run_dir: Path, transfer_episodes: int) -> dict[str, Any]:
+def reproduce(task: str, seed: int, options: Sequence[str], run_dir: Path, transfer_episodes: int) -> dict[str, Any]:
     """One run: the command's wall time and memory, and every policy on the evaluation episodes."""
     cost = run_once("steer", run_dir, "--task", task, "--seed", str(seed), "--run-dir", str(run_dir), *options)
     run = load_run(run_dir)
@@ -168,11 +178,16 @@ def distill(task: str, seed: int, run_dir: Path, names: tuple[str, ...]) -> Iter
 
 
 def bar_groups(rows: list[dict[str, Any]], rule: str, interval: str) -> dict[str, dict[str, Any]]:
-    """What `report.bars` takes: each task's policies, of its first seed, and the generalist's success on each shape."""
-    first = {row["task"]: row for row in reversed(rows)}
+    """What `report.bars` takes: each task's policies, of its first seed, and the generalist's success on each shape;
+    rows with a name are groups of their own."""
+
+    def label(row: Mapping[str, Any]) -> str:
+        return f"{row['task']} {row.get('name', '')}".rstrip()
+
+    first = {label(row): row for row in reversed(rows)}
     figures = {
-        task: {policy: first[task][policy] for policy in ("script", "prior", "expert")}
-        for task in dict.fromkeys(row["task"] for row in rows)
+        group: {policy: first[group][policy] for policy in ("script", "prior", "expert")}
+        for group in dict.fromkeys(label(row) for row in rows)
     }
     for shape, of_shape in first.get("assembly", {"expert": {"variants": {}}})["expert"]["variants"].items():
         figures.setdefault(shape, {})["generalist"] = of_shape
