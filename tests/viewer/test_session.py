@@ -98,6 +98,7 @@ def test_shows_the_delayed_observation_and_the_fields_of_the_episode():
     assert (size < sizes)[sizes > 0].all()
     session.step()
     assert session.observation["x"] == x != session.data.qpos
+    assert session.observation["past_actions"].shape == (TOY.action_size,)
     session.reset(1)
     assert (session.model.geom_size != size).any()
 

@@ -113,7 +113,7 @@ class Learner:
       critic_obs_size: numbers the critics see (`obs_size` plus privileged ones).
       action_size: numbers in an action.
       value_range: least and largest possible return.
-      action_cost: what half the sum of an action's squares costs the actor, in return.
+      action_cost: what half the sum of an action's squares costs the actor, as a share of the return.
     """
 
     config: TD3Config
@@ -176,7 +176,7 @@ class Learner:
         def actor_loss(actor: Any) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, "batch size"]]]:
             action = self.act(actor, batch.obs[:, : self.obs_size])
             q = self.q_values(state.critics, batch.obs, action).mean(0)
-            cost = self.action_cost * (action**2).sum(-1) / 2
+            cost = self.action_cost * jax.lax.stop_gradient(q) * (action**2).sum(-1) / 2
             return _weighted_mean(cost - q, batch.weight), (_weighted_mean(q, batch.weight), jnp.abs(action))
 
         (_, (q, size)), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)

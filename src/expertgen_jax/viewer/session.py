@@ -45,6 +45,7 @@ class Session:
         self.env, self.agents = env, agents
         self.model = env.task.scene().compile()
         self.data = mujoco.MjData(self.model)
+        self._entries = np.array(episode.entries(env))
         self._begin = jax.jit(rollout.start, static_argnames="policy")
         self._act = jax.jit(rollout.act)
         self._advance = jax.jit(lambda env, world, action: episode.advance(env, world, action[None])[0])
@@ -95,11 +96,9 @@ class Session:
 
     @property
     def observation(self) -> dict[str, np.ndarray]:
-        """What a policy sees now, delays included: the parts by name, each `[n]`, in the task's order."""
-        task = self.env.task
-        parts = jax.eval_shape(task.observe, self.world.data, self.world.context)
-        ends = np.cumsum([parts[name].size for name in task.observation])
-        return dict(zip(task.observation, np.split(np.asarray(self.world.obs), ends[:-1]), strict=True))
+        """What a policy sees now, delays included: the parts by name, each `[n]`, past actions last."""
+        obs = np.asarray(self.world.obs)
+        return {name: obs[self._entries == name] for name in dict.fromkeys(self._entries.tolist())}
 
     def pictures(self, size: int) -> dict[str, Picture]:
         """What each of the task's cameras sees, `size` pixels wide and high, without visual randomisation."""

@@ -230,7 +230,7 @@ def observation(session: Session) -> str:
     """HTML: name, numbers to three digits, and unit of each part of the observation."""
     units = session.env.task.observation
     return _table(
-        (html.escape(name), " ".join(f"{x:.3g}" for x in values.round(6) + 0), html.escape(units[name]))
+        (html.escape(name), " ".join(f"{x:.3g}" for x in values.round(6) + 0), html.escape(units.get(name, "1")))
         for name, values in session.observation.items()
     )
 
