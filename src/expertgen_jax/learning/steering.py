@@ -44,8 +44,8 @@ class SteerConfig:
     noise_bound: Positive = 2.5
     """Bound on each number of the steering noise; the prior was trained on N(0, 1)."""
     noise_cost: NonNegative = 0.005
-    """What half the sum of the noise's squares, its negative log-likelihood under N(0, 1), costs the actor, as a share
-    of the return: where the critics know of no gain, noise stays small."""
+    """What half the sum of the noise's squares, its negative log-likelihood under N(0, 1), costs the actor, in
+    log-odds of success: where the critics know of no gain, noise stays small."""
     noise_mode: NoiseMode = "row"
     """What is steered: the noise of the whole chunk, one row repeated over the chunk, or one scalar."""
     history: Count = 1

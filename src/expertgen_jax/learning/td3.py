@@ -113,7 +113,7 @@ class Learner:
       critic_obs_size: numbers the critics see (`obs_size` plus privileged ones).
       action_size: numbers in an action.
       value_range: least and largest possible return.
-      action_cost: what half the sum of an action's squares costs the actor, as a share of the return.
+      action_cost: what half the sum of an action's squares costs the actor, in log-odds of the return.
     """
 
     config: TD3Config
@@ -171,12 +171,18 @@ class Learner:
         return state, {"critic_loss": loss / 2}
 
     def update_actor(self, state: LearnerState, batch: Batch) -> tuple[LearnerState, dict[str, Scalar]]:
-        """One gradient step of the actor up the critics' mean less its actions' cost; observations are normalised."""
+        """One gradient step of the actor up the critics' mean less its actions' cost; observations are normalised.
+
+        The cost is that of log-odds of the return within its range, as if the actor maximised `logit(q) - cost`: dear
+        where half of the return is expected, hardly felt near its ends.
+        """
 
         def actor_loss(actor: Any) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, "batch size"]]]:
             action = self.act(actor, batch.obs[:, : self.obs_size])
             q = self.q_values(state.critics, batch.obs, action).mean(0)
-            cost = self.action_cost * jax.lax.stop_gradient(q) * (action**2).sum(-1) / 2
+            low, high = self.value_range
+            spread = jax.lax.stop_gradient((q - low) * (high - q) / (high - low))  # of q, over that of its logit
+            cost = self.action_cost * spread * (action**2).sum(-1) / 2
             return _weighted_mean(cost - q, batch.weight), (_weighted_mean(q, batch.weight), jnp.abs(action))
 
         (_, (q, size)), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)
