@@ -181,8 +181,8 @@ class Learner:
             action = self.act(actor, batch.obs[:, : self.obs_size])
             q = self.q_values(state.critics, batch.obs, action).mean(0)
             low, high = self.value_range
-            spread = jax.lax.stop_gradient((q - low) * (high - q) / (high - low))  # of q, over that of its logit
-            cost = self.action_cost * spread * (action**2).sum(-1) / 2
+            slope = jax.lax.stop_gradient((q - low) * (high - q) / (high - low))  # of q in its log-odds
+            cost = self.action_cost * slope * (action**2).sum(-1) / 2
             return _weighted_mean(cost - q, batch.weight), (_weighted_mean(q, batch.weight), jnp.abs(action))
 
         (_, (q, size)), grads = jax.value_and_grad(actor_loss, has_aux=True)(state.actor)
