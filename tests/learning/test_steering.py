@@ -29,6 +29,7 @@ CONFIG = SteerConfig(
     warmup_decisions=6 * 16,
     noise_mode="chunk",
     noise_bound=1.5,
+    sigma_min=0.0,
     updates=32,
     buffer_decisions=16 * 16,
     learner=td3.TD3Config(batch_size=32, atoms=11, actor_hidden=(16,), critic_hidden=(16,)),
@@ -200,13 +201,24 @@ def test_every_block_learns(trained):
     assert np.isfinite([trained.learnt_figures[name] for name in ("critic_loss", "q_mean", "noise_saturation")]).all()
 
 
-def test_warm_up_draws_clipped_normal_noise(trained):
-    past = history(trained.warm)
-    noise = past.action[past.valid]
-    assert noise.shape[1:] == (8,)
+def test_in_warm_up_worlds_draw_noise_of_their_own_size(machine, trained):
+    state = trained.first.replace(boldness=jnp.linspace(0.0, 1.0, 16))
+    keys = jax.random.split(jax.random.key(0), 200)
+    action, _ = jit(lambda keys: jax.lax.map(lambda key: machine.decide(state, key), keys))(keys)
+    noise = CONFIG.noise_bound * action
     assert np.abs(noise).max() <= CONFIG.noise_bound + 1e-6
-    assert 0.08 < (np.abs(noise) > CONFIG.noise_bound - 1e-4).mean() < 0.19  # 13.4 % of N(0, 1) lie beyond 1.5
-    assert noise[np.abs(noise) < 1].std() == pytest.approx(0.54, abs=0.05)
+    np.testing.assert_allclose(noise[:, :4].std((0, 2)), CONFIG.warmup_sigma * np.linspace(0, 1, 16)[:4], atol=0.06)
+    clipped = (np.abs(noise) > CONFIG.noise_bound - 1e-4).mean((0, 2))
+    assert clipped[-1] == pytest.approx(0.453, abs=0.05), "of N(0, 4) beyond 1.5"
+
+
+def test_the_actor_is_not_trained_in_warm_up(machine, programs, trained):
+    learn = jit(lambda state: machine.learn(state)[0].learner)
+    state = trained.warm
+    warming = learn(state.replace(successes=jnp.int32(0), iteration=jnp.int32(0)))
+    assert not changed(warming.actor, state.learner.actor) and not changed(warming.averaged, state.learner.averaged)
+    assert changed(warming.critics, state.learner.critics)
+    assert changed(learn(state.replace(successes=jnp.int32(CONFIG.warmup_successes))).actor, state.learner.actor)
 
 
 def test_warm_up_ends_with_so_many_successes(machine, trained):
@@ -214,7 +226,7 @@ def test_warm_up_ends_with_so_many_successes(machine, trained):
     decide = jit(machine.decide)
     successes = jnp.int32(CONFIG.warmup_successes)
     random, _ = decide(state.replace(successes=successes - 1), jax.random.key(1))
-    acted, _ = decide(state.replace(successes=successes, sigma=jnp.zeros(16)), jax.random.key(1))
+    acted, _ = decide(state.replace(successes=successes, boldness=jnp.zeros(16)), jax.random.key(1))
     seen = td3.normalize(state.normalizer, steering.full_obs(state.seen, state.worlds))
     own = machine.learner.act(state.learner.actor, seen[:, :3])
     np.testing.assert_allclose(acted, own, atol=1e-6)
@@ -273,9 +285,9 @@ def test_exploration_noise_is_redrawn_where_an_episode_ends(programs, trained):
     newest = jax.tree.map(lambda x: x[int(state.buffer.added)], after.buffer.transitions)
     over = newest.terminated | newest.truncated | ~newest.valid
     assert 0 < over.sum() < 16
-    np.testing.assert_array_equal(after.sigma != state.sigma, over)
-    for sigma in (state.sigma, after.sigma):
-        assert CONFIG.sigma_min <= sigma.min() < sigma.max() <= CONFIG.sigma_max
+    np.testing.assert_array_equal(after.boldness != state.boldness, over)
+    for boldness in (state.boldness, after.boldness):
+        assert 0 <= boldness.min() < boldness.max() <= 1
 
 
 def test_the_expert_acts_as_steering_without_exploration(machine, programs, trained):
@@ -290,7 +302,7 @@ def test_the_expert_acts_as_steering_without_exploration(machine, programs, trai
         chunks = jax.vmap(lambda m, w, k: policy.act((PRIOR, expert), m, w, k)[1])(memories, worlds, keys)
         return jax.vmap(lambda w, c: episode.advance(machine.env, w, c)[0].obs)(worlds, chunks)
 
-    acted = programs.act(state.replace(sigma=jnp.zeros(16)))
+    acted = programs.act(state.replace(boldness=jnp.zeros(16)))
     newest = jax.tree.map(lambda x: x[int(state.buffer.added)], acted.buffer.transitions)
     obs = decide(state.worlds, jax.random.split(jax.random.key(0), 16))
     np.testing.assert_allclose(obs[newest.valid], newest.next_obs[newest.valid, :3], atol=1e-5)
@@ -346,7 +358,7 @@ def test_seeds_side_by_side_are_seeds_one_by_one(machine, programs):
         ours = jax.tree.map(lambda x, i=i: x[i], both)
         for name in ("episodes", "env_steps", "iteration", "diverged"):
             np.testing.assert_array_equal(getattr(ours[0], name), getattr(theirs[0], name))
-        for part in (lambda s: s.buffer.transitions, lambda s: s.learner, lambda s: s.normalizer, lambda s: s.sigma):
+        for part in (lambda s: s.buffer.transitions, lambda s: s.learner, lambda s: s.normalizer, lambda s: s.boldness):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), part(ours[0]), part(theirs[0]))
         np.testing.assert_allclose(ours[1]["critic_loss"], theirs[1]["critic_loss"], rtol=1e-3)
     difference = alone[0][0].buffer.transitions.obs - alone[1][0].buffer.transitions.obs

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 from flax import struct
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Scalar
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
 
 from expertgen_jax.bounds import Count, NonNegative, Positive, Share
 from expertgen_jax.learning import diffusion, replay, td3
@@ -51,9 +51,11 @@ class SteerConfig:
     history: Count = 1
     """Observations that actor and critics see: the present one, and those of the decisions before."""
     warmup_successes: Annotated[int, Ge(0)] = 128
-    """Successful episodes with random noise N(0, 1), clipped to the bound, before the actor takes over."""
+    """Successful episodes with random noise before the actor is trained and takes over."""
     warmup_decisions: Annotated[int, Ge(0)] = 51200
     """Decisions, over all worlds, after which it takes over at the latest, though not before an episode's length."""
+    warmup_sigma: Positive = 2.0
+    """Largest standard deviation of that noise; each world draws its own, from 0 up, at every reset."""
     updates: Count = 16
     """Critic updates for every 256 decisions."""
     sigma_min: NonNegative = 0.1
@@ -105,7 +107,7 @@ class SteerState(struct.PyTreeNode):
 
     Attributes:
       seen: what was observed at the last decisions of each world's episode, the newest first.
-      sigma: exploration noise of each world.
+      boldness: where in its range, from 0 to 1, the standard deviation of each world's exploration lies.
       env_steps: control steps of each world; a sum over many worlds would leave 32 bits.
       successes: episodes that succeeded.
       outcome: of each world's last finished episode: 1 for success, 0 for failure, NaN while there is none.
@@ -114,7 +116,7 @@ class SteerState(struct.PyTreeNode):
     key: Key[Array, "*batch"]
     worlds: World
     seen: Float[Array, "*batch n history obs_size"]
-    sigma: Float[Array, "*batch n"]
+    boldness: Float[Array, "*batch n"]
     outcome: Float[Array, "*batch n"]
     buffer: replay.Buffer
     learner: td3.LearnerState
@@ -158,7 +160,7 @@ class Steering(struct.PyTreeNode):
     def init(self, key: Key[Array, ""]) -> SteerState:
         """Fresh worlds, networks and an empty buffer."""
         config = self.config
-        key, reset_key, sigma_key, learner_key = jax.random.split(key, 4)
+        key, reset_key, boldness_key, learner_key = jax.random.split(key, 4)
         worlds = jax.vmap(lambda k: episode.reset(self.env, k))(jax.random.split(reset_key, config.worlds))
         n, size = config.worlds, self.learner.critic_obs_size
         no = jnp.zeros(n, bool)
@@ -175,7 +177,7 @@ class Steering(struct.PyTreeNode):
             key=key,
             worlds=worlds,
             seen=jnp.repeat(worlds.obs[:, None], config.history, axis=1),
-            sigma=self._draw_sigma(sigma_key),
+            boldness=jax.random.uniform(boldness_key, (n,)),
             outcome=jnp.full(n, jnp.nan),
             buffer=replay.init(example, config.buffer_iterations),
             learner=self.learner.init(learner_key),
@@ -204,9 +206,9 @@ class Steering(struct.PyTreeNode):
         return state, jax.tree.map(jnp.mean, metrics) | {"train_success": state.outcome.mean()}
 
     def act(self, state: SteerState) -> SteerState:
-        """One decision in every world: act (in warm-up by N(0, 1) noise), store, reset what is over."""
+        """One decision in every world: act (in warm-up by random noise), store, reset what is over."""
         env, worlds = self.env, state.worlds
-        key, noise_key, reset_key, sigma_key = jax.random.split(state.key, 4)
+        key, noise_key, reset_key, boldness_key = jax.random.split(state.key, 4)
         obs = full_obs(state.seen, worlds)
         action, chunks = self.decide(state, noise_key)
         after, _ = jax.vmap(lambda w, c: episode.advance(env, w, c))(worlds, chunks)
@@ -227,7 +229,7 @@ class Steering(struct.PyTreeNode):
             key=key,
             worlds=fresh,
             seen=remember(fresh.obs, state.seen, over),
-            sigma=jnp.where(over, self._draw_sigma(sigma_key), state.sigma),
+            boldness=jnp.where(over, jax.random.uniform(boldness_key, over.shape), state.boldness),
             outcome=jnp.where(over, after.success.astype(jnp.float32), state.outcome),
             buffer=replay.add(state.buffer, transition),
             normalizer=td3.update_normalizer(state.normalizer, obs, transition.valid),
@@ -243,17 +245,20 @@ class Steering(struct.PyTreeNode):
     ) -> tuple[Float[Array, "n noise_size"], Float[Array, "n chunk action_size"]]:
         """Noise in units of the bound and the action chunks that the prior makes of it."""
         config = self.config
-        random = jax.random.normal(key, (config.worlds, self.learner.action_size))
         seen = td3.normalize(state.normalizer, full_obs(state.seen, state.worlds))[:, : self.learner.obs_size]
-        explored = config.noise_bound * self.learner.act(state.learner.actor, seen) + state.sigma[:, None] * random
-        warm_up = (state.successes < config.warmup_successes) & (state.iteration < self.warmup_iterations)
-        action = jnp.clip(jnp.where(warm_up, random, explored) / config.noise_bound, -1.0, 1.0)
+        sigma = config.sigma_min + state.boldness * (config.sigma_max - config.sigma_min)
+        sigma = jnp.where(self.warming_up(state), state.boldness * config.warmup_sigma, sigma)[:, None]
+        # The actor, not yet trained in warm-up, chooses next to no noise.
+        noise = config.noise_bound * self.learner.act(state.learner.actor, seen)
+        noise += sigma * jax.random.normal(key, noise.shape)
+        action = jnp.clip(noise / config.noise_bound, -1.0, 1.0)
         noise = jax.vmap(lambda a: spread(a, self.prior, config))(action)
         return action, jax.vmap(lambda o, w: diffusion.sample(self.prior, o, w))(state.worlds.obs, noise)
 
     def learn(self, state: SteerState) -> tuple[SteerState, dict[str, Scalar]]:
-        """`config.actor_updates` actor updates, each after `learner.actor_period` updates of the critics."""
-        config = self.config.learner
+        """`config.actor_updates` actor updates, none in warm-up, each after `learner.actor_period` updates of the
+        critics."""
+        config, ready = self.config.learner, ~self.warming_up(state)
 
         def critics(state: SteerState, _: None) -> tuple[SteerState, tuple[replay.Batch, dict[str, Scalar]]]:
             key, sample_key, update_key = jax.random.split(state.key, 3)
@@ -268,14 +273,15 @@ class Steering(struct.PyTreeNode):
             state, (batches, metrics) = jax.lax.scan(critics, state, None, length=config.actor_period)
             last = jax.tree.map(lambda x: x[-1], batches)
             learner, actor_metrics = self.learner.update_actor(state.learner, last)
+            learner = jax.tree.map(functools.partial(jnp.where, ready), learner, state.learner)
             return state.replace(learner=learner), metrics | actor_metrics
 
         state, metrics = jax.lax.scan(period, state, None, length=self.config.actor_updates)
         return state, jax.tree.map(jnp.mean, metrics)
 
-    def _draw_sigma(self, key: Key[Array, ""]) -> Float[Array, "n"]:
-        config = self.config
-        return jax.random.uniform(key, (config.worlds,), minval=config.sigma_min, maxval=config.sigma_max)
+    def warming_up(self, state: SteerState) -> Bool[Array, "*batch"]:
+        """Whether noise is random yet."""
+        return (state.successes < self.config.warmup_successes) & (state.iteration < self.warmup_iterations)
 
 
 def noise_size(prior: Prior, mode: NoiseMode) -> int:
