@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from expertgen_jax.errors import UserError
-    from expertgen_jax.runs.expert import ExpertRun, load_run
+    from expertgen_jax.runs.expert import ExpertRun
+    from expertgen_jax.runs.opening import load_run
     from expertgen_jax.runs.student import StudentRun, load_student
     from expertgen_jax.sim.episode import Env, World, advance, make_env, reset
     from expertgen_jax.sim.evaluation import evaluate
@@ -51,7 +52,8 @@ _HOMES = {
     **dict.fromkeys(("Script", "Senses", "Start", "Task", "View"), "task"),
     **dict.fromkeys(("Env", "World", "advance", "make_env", "reset"), "sim.episode"),
     **dict.fromkeys(("Agent", "Policy", "play", "record"), "sim.rollout"),
-    **dict.fromkeys(("ExpertRun", "load_run"), "runs.expert"),
+    "ExpertRun": "runs.expert",
+    "load_run": "runs.opening",
     **dict.fromkeys(("StudentRun", "load_student"), "runs.student"),
     **{"UserError": "errors", "check_task": "tasks.check", "evaluate": "sim.evaluation", "load_task": "tasks.registry"},
 }

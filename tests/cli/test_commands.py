@@ -24,7 +24,7 @@ from expertgen_jax.files import write_json
 from expertgen_jax.learning import demos, student
 from expertgen_jax.runs import reproduction
 from expertgen_jax.runs.directory import Place, open_directory
-from expertgen_jax.runs.expert import load_run, open_run
+from expertgen_jax.runs.opening import load_run, open_run
 from expertgen_jax.runs.settings import RunSettings, check, from_json, to_json, with_preset
 from expertgen_jax.runs.student import load_student
 from expertgen_jax.sim import episode

@@ -8,7 +8,7 @@ import tyro
 
 from expertgen_jax.cli import command
 from expertgen_jax.runs import tables
-from expertgen_jax.runs.expert import load_run
+from expertgen_jax.runs.opening import load_run
 from expertgen_jax.runs.settings import StudentSettings
 from expertgen_jax.runs.student import open_student
 

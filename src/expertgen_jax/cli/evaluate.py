@@ -9,7 +9,7 @@ from expertgen_jax.bounds import Count
 from expertgen_jax.cli import command
 from expertgen_jax.errors import UserError
 from expertgen_jax.runs import tables
-from expertgen_jax.runs.expert import load_run
+from expertgen_jax.runs.opening import load_run
 from expertgen_jax.runs.student import load_student
 from expertgen_jax.sim import physics
 from expertgen_jax.task import Level

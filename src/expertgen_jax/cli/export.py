@@ -6,7 +6,7 @@ from typing import Literal
 
 from expertgen_jax.cli import command
 from expertgen_jax.runs import export as artefact
-from expertgen_jax.runs.expert import load_run
+from expertgen_jax.runs.opening import load_run
 from expertgen_jax.runs.student import load_student
 
 

@@ -5,7 +5,7 @@ import dataclasses
 from expertgen_jax.cli import command
 from expertgen_jax.cli.runs import RunArguments, run_tasks
 from expertgen_jax.runs import tables
-from expertgen_jax.runs.expert import open_run
+from expertgen_jax.runs.opening import open_run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from expertgen_jax.bounds import Count, Seed
 from expertgen_jax.cli import command
 from expertgen_jax.errors import UserError
 from expertgen_jax.runs import recording
-from expertgen_jax.runs.expert import load_run
+from expertgen_jax.runs.opening import load_run
 from expertgen_jax.runs.student import StudentRun, load_student
 from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.episode import Env

@@ -1,9 +1,23 @@
-"""Why a steering fell short, as far as its figures tell."""
+"""Why a run falls short, as far as its figures tell."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from expertgen_jax.learning.demos import Asked, DemoConfig
+
 PAGE = "When it does not learn (docs/when_it_does_not_learn.md)"
+
+
+def scarce(asked: Asked, config: DemoConfig) -> str:
+    """What a person is told where successes are fewer than the prior needs; "" where they are not."""
+    if not asked.succeeded:
+        return "no demonstration succeeds; the prior clones all of them, and steering will hardly find a reward"
+    if asked.succeeded < min(config.successes, 100):
+        return (
+            f"only {asked.succeeded} of {asked.episodes} demonstrations succeed; a demonstrator that varies more, or "
+            "a larger --demo.max-episodes, would help"
+        )
+    return ""
 
 
 def advice(rows: Sequence[dict[str, Any]], target: float) -> str:

@@ -23,6 +23,8 @@ FILES = {
 """What a run directory holds."""
 NO_SETTINGS = ("history", "task_identity", "demos_digest")
 """What `config.json` holds besides settings."""
+Figures = dict[str, Any]
+"""Of an evaluation, see `evaluation.evaluate`."""
 AFRESH = "the command that made it starts afresh with --overwrite"
 """What helps where nothing else does; also other commands say so, which have no such flag."""
 
@@ -130,6 +132,19 @@ class RunDirectory:
             pass
         print(f"warning: {path} is damaged; its content is made anew", file=sys.stderr)
         return None
+
+    def figures_once(self, label: str, play: Callable[[], Figures]) -> Figures:
+        """Figures of `evaluations.json` by their label, or new ones, kept there where there is a right to write."""
+        stored = self.read_json("evaluations.json") or {}
+        if label in stored:
+            return stored[label]
+        figures = play()
+        if os.access(self.path, os.W_OK):
+            stored = self.read_json("evaluations.json") or {}  # another command may have written meanwhile
+            self.write_json("evaluations.json", stored | {label: figures})
+        else:
+            print(f"warning: these figures are not kept: no right to write in {self.path}", file=sys.stderr)
+        return figures
 
 
 def open_directory(

@@ -4,16 +4,8 @@ A phase that finds its result in the run directory returns it; steering goes on 
 randomness comes from the run's seed, so that an interrupted run ends with the figures of an undisturbed one.
 """
 
-import dataclasses
-import functools
-import hashlib
-import os
-import shutil
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -24,25 +16,20 @@ from expertgen_jax.learning.demos import DemoSet
 from expertgen_jax.learning.diffusion import Prior
 from expertgen_jax.learning.steering import Expert, Steering
 from expertgen_jax.runs import checkpoint, figures, loops, recording
-from expertgen_jax.runs.diagnosis import advice
-from expertgen_jax.runs.directory import AFRESH, Place, RunDirectory, open_directory, read_settings
+from expertgen_jax.runs.diagnosis import advice, scarce
+from expertgen_jax.runs.directory import AFRESH, Figures, RunDirectory
 from expertgen_jax.runs.progress import Progress
 from expertgen_jax.runs.provenance import provenance
-from expertgen_jax.runs.settings import GROWING, PHASES, RunSettings, check, from_json, to_json
-from expertgen_jax.runs.settings import phase as settings_phase
-from expertgen_jax.sim import episode, physics, rollout
+from expertgen_jax.runs.settings import RunSettings
+from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.evaluation import SELECTION_SEED, evaluate, lasting, predicted
 from expertgen_jax.sim.rollout import Agent
-from expertgen_jax.task import Level, Task
+from expertgen_jax.task import Level
 from expertgen_jax.tasks import registry
-from expertgen_jax.tasks.identity import changed, identity
 
 HEIGHT = 360
 """Of `expert.mp4` (pixels); a person waits for it."""
-
-Figures = dict[str, Any]
-"""Of an evaluation, see `evaluation.evaluate`."""
 
 
 class ExpertRun:
@@ -82,7 +69,7 @@ class ExpertRun:
         else:
             self.progress("demos", 0.0, f"{settings.demo.episodes} episodes at a time")
             demo_set, asked = demos.demonstrate(env, self._key("demos"), settings.demo, report)
-        if warning := _scarce(asked, settings.demo):
+        if warning := scarce(asked, settings.demo):
             print(f"warning: {warning}", file=sys.stderr)
         self.directory.keep_rows(lambda row: row["phase"] != "demos")
         row = {"phase": "demos", **asked._asdict(), "success": asked.succeeded / asked.episodes}
@@ -195,12 +182,11 @@ class ExpertRun:
 
     def lasting(self) -> Figures:
         """What of the expert's success still holds two seconds later, see `evaluation.lasting`; found out once."""
-        label, stored = "expert, two seconds later", self.directory.read_json("evaluations.json") or {}
-        if label not in stored:
-            figures = lasting(self.env, self.agent("expert"), self.settings.transfer_episodes)
-            stored = (self.directory.read_json("evaluations.json") or {}) | {label: {"policy": "expert", **figures}}
-            self.directory.write_json("evaluations.json", stored)
-        return stored[label]
+
+        def play() -> Figures:
+            return {"policy": "expert", **lasting(self.env, self.agent("expert"), self.settings.transfer_episodes)}
+
+        return self.directory.figures_once("expert, two seconds later", play)
 
     def on(self, backend: str | None, randomization: Level | None = None) -> Env:
         """The environment on a back end, under a randomisation; by default the run's."""
@@ -282,140 +268,18 @@ class ExpertRun:
         return jax.random.fold_in(jax.random.key(self.settings.seed), ("demos", "prior", "steer").index(phase))
 
 
-def open_run(settings: RunSettings, place: Place) -> ExpertRun:
-    """Checks the settings and makes or opens the run directory, `runs/TASK-SEED` by default.
-
-    Raises:
-      UserError: see `settings.check`, `physics.resolve`, `registry.load_task` and `directory.open_directory`.
-    """
-    if settings.task.endswith(".py"):
-        settings = dataclasses.replace(settings, task=str(Path(settings.task).resolve()))
-    task = registry.load_task(settings.task, settings.randomization)
-    check(settings, task)
-    backend = physics.resolve(settings.physics)
-    env = _make_env(task, backend, settings)
-    path = place.run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
-    if settings.demos is not None:
-        demos.load(settings.demos, episode.sizes(env)[0], task.action_size)
-        if place.overwrite and settings.demos.resolve().is_relative_to(path.resolve()):
-            raise UserError(f"--demos {settings.demos} lies in the run directory that --overwrite removes; move it")
-    stored = to_json(settings) | {"physics": backend, "task_identity": identity(task)}
-    if settings.demos is not None:
-        stored["demos_digest"] = hashlib.sha256(settings.demos.read_bytes()).hexdigest()[:16]
-    if not place.overwrite and (path / "demos.npz").exists() and (path / "config.json").exists():
-        before = read_settings(path)
-        if before.get("task") == stored["task"]:
-            _check_task(path, before, task, REPEATED)
-        if before.get("demos") == stored["demos"] and before.get("demos_digest") != stored.get("demos_digest"):
-            raise UserError(f"--demos {settings.demos} changed since; choose another --run-dir, or --overwrite")
-    directory = open_directory(
-        path,
-        stored,
-        overwrite=place.overwrite,
-        tensorboard=place.tensorboard,
-        change=functools.partial(_change, overwrite=place.overwrite),
-    )
-    if settings.task.endswith(".py"):
-        shutil.copyfile(settings.task, path / "task.py")
-    print(f"{settings.task} on {backend} physics, run directory {path}", file=sys.stderr)
-    return ExpertRun(directory, settings, env)
-
-
-def load_run(path: Path | str, backend: str | None = None) -> ExpertRun:
-    """Opens the run in the directory `path` with the settings that made it, on its own back end or another.
-
-    Raises:
-      UserError: it is not a run directory, or its task has changed since.
-    """
-    path = Path(path)
-    stored = read_settings(path)
-    try:
-        settings = from_json(RunSettings(), stored)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"--run-dir {path}: config.json is not of this version ({error})") from error
-    if settings.task.endswith(".py") and not Path(settings.task).exists():
-        raise UserError(f"--run-dir {path}: its task {settings.task} is gone; a copy is {path / 'task.py'}")
-    task = registry.load_task(settings.task, settings.randomization)
-    _check_task(path, stored, task, LEARNT)
-    return ExpertRun(RunDirectory(path), settings, _make_env(task, backend or settings.physics, settings))
-
-
-def _scarce(asked: demos.Asked, config: demos.DemoConfig) -> str:
-    """What a person is told where successes are fewer than the prior needs; "" where they are not."""
-    if not asked.succeeded:
-        return "no demonstration succeeds; the prior clones all of them, and steering will hardly find a reward"
-    if asked.succeeded < min(config.successes, 100):
-        return (
-            f"only {asked.succeeded} of {asked.episodes} demonstrations succeed; a demonstrator that varies more, or "
-            "a larger --demo.max-episodes, would help"
-        )
-    return ""
-
-
 def evaluated_once(
     directory: RunDirectory, progress: Progress, env: Env, agent: Agent, episodes: int, elsewhere: str = ""
 ) -> Figures:
     """Figures of an agent on the evaluation episodes: those in the directory, or new ones; `elsewhere` labels an
     environment that is not the run's."""
     label = f"{agent.name} on {env.model.backend}, {episodes} episodes{elsewhere}"
-    stored = directory.read_json("evaluations.json") or {}
-    if label in stored:
-        return stored[label]
-    progress("evaluate", 0.0, label)
-    start = time.monotonic()
-    figures = evaluate(env, agent, episodes)
-    figures = {"policy": agent.name, **figures, "wall_s": time.monotonic() - start}
-    progress("evaluate", 1.0, f"{label}: success {figures['success']:.1%}")
-    if os.access(directory.path, os.W_OK):
-        stored = directory.read_json("evaluations.json") or {}  # another command may have written meanwhile
-        directory.write_json("evaluations.json", stored | {label: figures})
-    else:
-        print(f"warning: these figures are not kept: no right to write in {directory.path}", file=sys.stderr)
-    return figures
 
+    def play() -> Figures:
+        progress("evaluate", 0.0, label)
+        start = time.monotonic()
+        figures = evaluate(env, agent, episodes)
+        progress("evaluate", 1.0, f"{label}: success {figures['success']:.1%}")
+        return {"policy": agent.name, **figures, "wall_s": time.monotonic() - start}
 
-def _make_env(task: Task, backend: str, settings: RunSettings) -> Env:
-    worlds = max(settings.steer.worlds, settings.steer.eval_episodes) * settings.num_seeds
-    return episode.make_env(task, backend, max(worlds, settings.demo.episodes, settings.eval_episodes))
-
-
-LEARNT = ("sizes", "scene", "parameters", "reset", "observe", "update", "control", "success")
-"""Parts of a task's identity on which its policies depend."""
-REPEATED = (*LEARNT, "privileged", "script", "script.init")
-"""Parts on which the run depends."""
-
-
-def _check_task(path: Path, stored: Mapping[str, Any], task: Task, parts: tuple[str, ...]) -> None:
-    """Raises a UserError where one of these parts of a run's task has changed since."""
-    known = stored.get("task_identity")
-    if not isinstance(known, dict):
-        raise UserError(f"--run-dir {path}: config.json is not of this version; {AFRESH}")
-    if names := [name for name in changed(known, identity(task)) if name in parts]:
-        raise UserError(f"--run-dir {path}: {', '.join(names)} of {task.name} changed since; {AFRESH}")
-
-
-def _change(directory: RunDirectory, names: list[str], overwrite: bool) -> list[str]:
-    """Of changed settings those for which a run has to start afresh; where there are none, removes what is outdated.
-
-    Those that grow may change as they like. With `overwrite` others may too, and the phases before theirs are kept.
-    """
-    first = min((settings_phase(name) for name in names), key=PHASES.index)
-    fixed = [name for name in names if name not in GROWING]
-    grows = not fixed
-    if not grows and (not overwrite or first == "demos"):
-        return fixed
-    directory.remove("summary.json", "curves.png")
-    if first == "evaluation":
-        return []
-    outdated = {"steered"} | (set() if grows else {"steer"}) | ({"pretrain"} if first == "prior" else set())
-    policies = {"expert"} | ({"prior"} if first == "prior" else set())
-    directory.remove("checkpoints/expert", "expert.mp4")
-    if not grows:
-        directory.remove("checkpoints/training", "students")
-    if first == "prior":
-        directory.remove("checkpoints/prior")
-    directory.keep_rows(lambda row: row["phase"] not in outdated)
-    evaluations = directory.read_json("evaluations.json") or {}
-    kept = {label: figures for label, figures in evaluations.items() if figures["policy"] not in policies}
-    directory.write_json("evaluations.json", kept)
-    return []
+    return directory.figures_once(label, play)

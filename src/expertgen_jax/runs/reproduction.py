@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.runs import tables
-from expertgen_jax.runs.expert import load_run
+from expertgen_jax.runs.opening import load_run
 from expertgen_jax.runs.settings import StudentSettings, with_preset
 from expertgen_jax.runs.student import open_student
 from expertgen_jax.task import Level
@@ -36,7 +36,6 @@ STEERINGS: dict[str, tuple[str, ...]] = {
     "no-noise-cost": ("--steer.noise-cost", "0"),
     "bound-1.5": ("--steer.noise-bound", "1.5"),
     "bound-1.5-no-cost": ("--steer.noise-bound", "1.5", "--steer.noise-cost", "0"),
-    "history-1": ("--steer.history", "1"),
     "chunk-noise": ("--steer.noise-mode", "chunk"),
     "updates-4": ("--steer.updates", "4"),
 }

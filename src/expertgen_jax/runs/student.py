@@ -13,8 +13,8 @@ from expertgen_jax.learning import student
 from expertgen_jax.learning.dagger import Dagger
 from expertgen_jax.learning.student import Eyes, Student
 from expertgen_jax.runs import checkpoint, loops, recording
-from expertgen_jax.runs.directory import RunDirectory, open_directory, read_settings
-from expertgen_jax.runs.expert import ExpertRun, Figures, evaluated_once
+from expertgen_jax.runs.directory import Figures, RunDirectory, open_directory, read_settings
+from expertgen_jax.runs.expert import ExpertRun, evaluated_once
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.settings import StudentSettings, from_json, to_json
 from expertgen_jax.sim.episode import Env

@@ -79,7 +79,7 @@ def call(mj: mujoco.MjModel, fields: Mapping[str, Float[ArrayLike, "..."]], data
         return out
 
     def elsewhere(*operands: Float32[Array, "..."]) -> Sequence[Float32[Array, "..."]]:
-        copies = functools.partial(_advanced, number)
+        copies = functools.partial(_by_copies, number)
         out: Sequence[Array] = jax.pure_callback(copies, results, *operands, vmap_method="broadcast_all")
         return out
 
@@ -133,20 +133,18 @@ class _Worlds:
                 result.reshape(view.shape)[...] = view
 
 
-def _advance(
-    number: int, operands: list[Float32[np.ndarray, "..."]], results: list[Float32[np.ndarray, "..."]]
-) -> None:
+def _run(number: int, operands: list[Float32[np.ndarray, "..."]], results: list[Float32[np.ndarray, "..."]]) -> None:
     """Runs a program on all worlds of `operands`, into `results`."""
     mj, fields, nstep = _programs[number]
     count = math.prod(operands[STATE.index("time")].shape)
     _worlds(mj, fields, count).advance(operands, results, nstep)
 
 
-def _advanced(number: int, *operands: ArrayLike) -> list[Float32[np.ndarray, "..."]]:
+def _by_copies(number: int, *operands: ArrayLike) -> list[Float32[np.ndarray, "..."]]:
     arrays = [np.asarray(x) for x in operands]
     worlds = arrays[STATE.index("time")].shape
     results = [np.empty(worlds + shape, np.float32) for shape in shapes(_programs[number].mj).values()]
-    _advance(number, arrays, results)
+    _run(number, arrays, results)
     return results
 
 
@@ -246,7 +244,7 @@ def _handler(pointer: Any) -> int | None:
             metadata.version.major, metadata.version.minor = 0, version.minor
         elif frame.stage == _EXECUTE:
             number = frame.attributes.values[0].contents.value[0]
-            _advance(number, frame.operands.arrays(), frame.results.arrays())
+            _run(number, frame.operands.arrays(), frame.results.arrays())
     except BaseException as error:  # nothing may pass through C, not even an interrupt
         message = f"{type(error).__name__}: {error}".encode()
         args = _Error(ctypes.sizeof(_Error), None, message, 13)  # INTERNAL
