@@ -238,6 +238,7 @@ def test_diverged(sled, backend, field, value, expected):
 )
 def test_resolve(monkeypatch, device, backend, resolved):
     monkeypatch.setattr(jax, "default_backend", lambda: device)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert physics.resolve(backend) == resolved
 
 
