@@ -52,8 +52,8 @@ class SteerConfig:
     """Observations that actor and critics see: the present one, and those of the decisions before."""
     warmup_successes: Annotated[int, Ge(0)] = 128
     """Successful episodes with random noise before the actor is trained and takes over."""
-    warmup_decisions: Annotated[int, Ge(0)] = 51200
-    """Decisions, over all worlds, after which it takes over at the latest, though not before an episode's length."""
+    warmup_episodes: Annotated[int, Ge(0)] = 4096
+    """Episodes after which it takes over at the latest."""
     warmup_sigma: Positive = 2.0
     """Largest standard deviation of that noise; each world draws its own, from 0 up, at every reset."""
     updates: Count = 16
@@ -108,6 +108,7 @@ class SteerState(struct.PyTreeNode):
     Attributes:
       seen: what was observed at the last decisions of each world's episode, the newest first.
       boldness: where in its range, from 0 to 1, the standard deviation of each world's exploration lies.
+      proven: boldness of each world's last episode that succeeded; NaN while there is none.
       env_steps: control steps of each world; a sum over many worlds would leave 32 bits.
       successes: episodes that succeeded.
       outcome: of each world's last finished episode: 1 for success, 0 for failure, NaN while there is none.
@@ -117,6 +118,7 @@ class SteerState(struct.PyTreeNode):
     worlds: World
     seen: Float[Array, "*batch n history obs_size"]
     boldness: Float[Array, "*batch n"]
+    proven: Float[Array, "*batch n"]
     outcome: Float[Array, "*batch n"]
     buffer: replay.Buffer
     learner: td3.LearnerState
@@ -151,12 +153,6 @@ class Steering(struct.PyTreeNode):
             action_cost=self.config.noise_cost * self.config.noise_bound**2,
         )
 
-    @property
-    def warmup_iterations(self) -> int:
-        """Iterations after which warm-up ends at the latest."""
-        episode_decisions = -(-self.env.task.horizon // self.prior.config.chunk)
-        return max(-(-self.config.warmup_decisions // self.config.worlds), episode_decisions)
-
     def init(self, key: Key[Array, ""]) -> SteerState:
         """Fresh worlds, networks and an empty buffer."""
         config = self.config
@@ -178,6 +174,7 @@ class Steering(struct.PyTreeNode):
             worlds=worlds,
             seen=jnp.repeat(worlds.obs[:, None], config.history, axis=1),
             boldness=jax.random.uniform(boldness_key, (n,)),
+            proven=jnp.full(n, jnp.nan),
             outcome=jnp.full(n, jnp.nan),
             buffer=replay.init(example, config.buffer_iterations),
             learner=self.learner.init(learner_key),
@@ -214,6 +211,7 @@ class Steering(struct.PyTreeNode):
         after, _ = jax.vmap(lambda w, c: episode.advance(env, w, c))(worlds, chunks)
 
         over = episode.done(env, after)
+        proven = jnp.where(after.success, state.boldness, state.proven)
         fresh = episode.reset_done(env, after, reset_key)
         remember = jax.vmap(rollout.remember)
         transition = replay.Transition(
@@ -229,7 +227,8 @@ class Steering(struct.PyTreeNode):
             key=key,
             worlds=fresh,
             seen=remember(fresh.obs, state.seen, over),
-            boldness=jnp.where(over, jax.random.uniform(boldness_key, over.shape), state.boldness),
+            boldness=jnp.where(over, dare(proven, boldness_key), state.boldness),
+            proven=proven,
             outcome=jnp.where(over, after.success.astype(jnp.float32), state.outcome),
             buffer=replay.add(state.buffer, transition),
             normalizer=td3.update_normalizer(state.normalizer, obs, transition.valid),
@@ -281,7 +280,15 @@ class Steering(struct.PyTreeNode):
 
     def warming_up(self, state: SteerState) -> Bool[Array, "*batch"]:
         """Whether noise is random yet."""
-        return (state.successes < self.config.warmup_successes) & (state.iteration < self.warmup_iterations)
+        return (state.successes < self.config.warmup_successes) & (state.episodes < self.config.warmup_episodes)
+
+
+def dare(proven: Float[Array, "n"], key: Key[Array, ""]) -> Float[Array, "n"]:
+    """How boldly `n` worlds explore next: half of them as one of those that succeeded, the rest anyhow."""
+    anyhow_key, which_key, half_key = jax.random.split(key, 3)
+    as_one = jax.random.choice(which_key, proven, proven.shape)
+    anyhow = jax.random.uniform(anyhow_key, proven.shape)
+    return jnp.where(jnp.isnan(as_one) | jax.random.bernoulli(half_key, shape=proven.shape), anyhow, as_one)
 
 
 def noise_size(prior: Prior, mode: NoiseMode) -> int:
