@@ -3,7 +3,7 @@
 SMALL = [
     *("--demo.episodes", "64", "--demo.max-episodes", "64", "--prior.train-steps", "50", "--prior.width", "32"),
     *("--prior.sample-steps", "2", "--steer.worlds", "16", "--steer.episodes", "96", "--steer.eval-period", "32"),
-    *("--steer.eval-episodes", "16", "--steer.warmup-decisions", "480", "--steer.learner.batch-size", "32"),
+    *("--steer.eval-episodes", "16", "--steer.warmup-episodes", "32", "--steer.learner.batch-size", "32"),
     *("--steer.buffer-decisions", "1024", "--steer.block-decisions", "480", "--steer.confirm-episodes", "16"),
     *("--steer.history", "2", "--eval-episodes", "16", "--transfer-episodes", "4"),
 ]
