@@ -130,7 +130,7 @@ def run(programs, seed) -> Run:
 
 @pytest.fixture(scope="module")
 def trained(programs) -> Run:
-    return run(programs, 0)
+    return run(programs, 1)
 
 
 def history(state):
@@ -261,7 +261,7 @@ def test_time_outs_are_truncated_with_their_own_final_observation(trained):
 
 def test_success_terminates_with_reward_one_also_inside_a_chunk(trained):
     past = history(trained.learnt)
-    assert past.terminated.sum() >= 10
+    assert past.terminated.sum() > 10
     np.testing.assert_array_equal(past.reward, past.terminated)
     assert not (past.terminated & past.truncated).any()
     # the final observation is the one that succeeded: near the goal, and no other is
@@ -360,7 +360,7 @@ def test_the_prior_is_left_bit_identical(machine, programs):
 
 
 def test_the_same_key_gives_the_same_training_to_the_bit(programs, trained):
-    assert_same(run(programs, 0), trained)
+    assert_same(run(programs, 1), trained)
     assert changed(run(programs, 1).learnt.learner, trained.learnt.learner)
 
 
