@@ -284,8 +284,8 @@ class Steering(struct.PyTreeNode):
 
 
 def dare(proven: Float[Array, "n"], key: Key[Array, ""]) -> Float[Array, "n"]:
-    """How boldly, in [0, 1], `n` worlds explore next: half of the time as boldly as another world last succeeded, anyhow
-    otherwise and where that one never has (NaN in `proven`)."""
+    """How boldly, from 0 to 1, `n` worlds explore next: half of the time as boldly as another world last succeeded,
+    `proven`; anyhow else, and where that one never has (NaN)."""
     anyhow_key, which_key, half_key = jax.random.split(key, 3)
     as_one = jax.random.choice(which_key, proven, proven.shape)
     anyhow = jax.random.uniform(anyhow_key, proven.shape)
