@@ -195,12 +195,14 @@ class Senses(NamedTuple):
       sense: what the robot measures of itself: joints, forces, commands.
       cameras: by name.
       workspace: where point clouds are cropped to, and in whose frame their points are.
+      clutter: from how far to how far from the origin things that do not matter lie under visual randomisation (m).
     """
 
     proprioception: Mapping[str, str]
     sense: Sense
     cameras: Mapping[str, View] = {}
     workspace: Box | None = None
+    clutter: tuple[float, float] = (0.12, 0.25)
 
 
 class Spectator(NamedTuple):
@@ -250,6 +252,8 @@ class Task:
       update: `(data, context, key) -> context`, what of the context changes, at the start and after each control
         step: what a sensor reports, late and with errors, or what has happened so far.
       privileged: `(data, context) -> array [n]`, what the critic sees besides the observation.
+      true_observe: like `observe`, as if nothing were misjudged, late or noisy: what a teacher of students acts on, who
+        see the truth themselves; by default `observe`.
       senses: what a student perceives.
       final_pose: `(data, context) -> {name: scalar}` (SI), whose quantiles over final states tell how it succeeded.
       preset: settings that this task needs other than the defaults, as `{"steer": {"episodes": 20000}}`.
@@ -278,6 +282,7 @@ class Task:
     lenient: Predicate | None = None
     update: Callable[[Any, Context, jax.Array], Context] | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None
+    true_observe: Observe | None = None
     senses: Senses | None = None
     final_pose: Callable[[Any, Context], Mapping[str, jax.Array]] | None = None
     preset: Mapping[str, Any] | None = None
@@ -300,6 +305,10 @@ class Task:
     def observed(self, data: Data, context: Context) -> jax.Array:
         """The observation as one vector `[obs_size] float32`, parts in the order of `observation`."""
         return _joined(self.observation, self.observe(data, context))
+
+    def truly_observed(self, data: Data, context: Context) -> jax.Array:
+        """Like `observed`, of what is true."""
+        return _joined(self.observation, (self.true_observe or self.observe)(data, context))
 
     def sensed(self, data: Data) -> jax.Array:
         """Proprioception as one vector `[n] float32`, parts in the order of `senses.proprioception`; empty without."""

@@ -450,7 +450,7 @@ def test_distill_leaves_a_student_in_the_run_directory(student_run):
     assert all((folder / name).stat().st_size > 0 for name in ("config.json", "metrics.jsonl", "student.mp4"))
     assert not (folder / "checkpoints" / "training").exists(), "labels are large"
     summary = json.loads((folder / "summary.json").read_text())
-    assert {"expert_success", "depth student, visual off", "labelled", "kept", "versions"} <= summary.keys()
+    assert {"expert_success", "depth student, visual off", "labelled", "versions"} <= summary.keys()
     code, _, err = call("distill.py", "--run-dir", str(student_run), *SMALL_STUDENT)
     assert code == 0 and "distil " not in err, "it is not made twice"
 

@@ -21,7 +21,17 @@ from expertgen_jax.task import Script, Senses, Start, Task, View
 from expertgen_jax.vision.appearance import VisualRandomization
 
 CHUNK, HORIZON = 2, 16
-CONFIG = DaggerConfig(rounds=3, worlds=16, updates=20, batch_size=32, eval_period=2, eval_episodes=8)
+CONFIG = DaggerConfig(
+    target=1.0,
+    rounds=3,
+    worlds=16,
+    alpha_rounds=2,
+    updates=20,
+    batch_size=32,
+    eval_period=2,
+    eval_episodes=8,
+    confirm_episodes=8,
+)
 
 
 def scene() -> mujoco.MjSpec:
@@ -112,36 +122,37 @@ def test_labels_are_what_the_expert_does_there_whoever_acts(played, alpha):
     assert count > 20
     felt = labels.percepts.felt[:count, 0]
     np.testing.assert_allclose(labels.chunks[:count, :, 0], np.sign(felt) * [0.5, 0.4], atol=1e-6)
-    assert (np.abs(felt) < 0.4).all(), "episodes that fail, with the goal far away, are not kept"
     assert (labels.chunks[count:] == 0).all()
 
 
-def test_every_decision_is_counted_and_failures_are_dropped(dagger, played):
+def test_every_decision_is_labelled_also_of_episodes_that_fail(played):
     labels, success = played(1.0)
     reached = round(float(success) * CONFIG.worlds)
     assert 0 < reached < CONFIG.worlds
-    failed = (CONFIG.worlds - reached) * HORIZON // CHUNK  # these run to the horizon
-    assert labels.labelled == labels.count + failed
+    felt = np.abs(labels.percepts.felt[: int(labels.count), 0])
+    assert (felt > 0.4).sum() == (CONFIG.worlds - reached) * HORIZON // CHUNK, "far away all run to the horizon"
+    assert 0 < (felt < 0.4).sum() < reached * HORIZON // CHUNK, "until the end of those that succeed"
 
 
 def test_who_acts(played):
     """An untrained student hardly moves: without the expert nothing succeeds."""
     assert played(1.0)[1] > 0.5 and played(0.0)[1] == 0.0
-    assert played(0.0)[0].count == 0 and played(0.0)[0].labelled == CONFIG.worlds * HORIZON // CHUNK
+    assert played(0.0)[0].count == CONFIG.worlds * HORIZON // CHUNK
 
 
-def test_nothing_is_learnt_before_the_first_label(dagger):
-    helpless = rollout.policy_from_obs(CHUNK, lambda params, obs, key: jnp.zeros((CHUNK, 1)))
-    alone = of(dagger.replace(expert=helpless), state=True)
-    state = jax.jit(Dagger.init)(alone, jax.random.key(0))
-    after, figures = jax.jit(Dagger.round)(alone, state)
-    assert after.labels.count == 0 and after.round == 1 and figures["train_success"] == 0
-    for a, b in zip(
-        jax.tree.leaves((state.student, state.opt_state)),
-        jax.tree.leaves((after.student, after.opt_state)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
+def test_the_newest_labels_are_kept(dagger, played):
+    """Decision i in place i modulo the capacity, also of more than fit in a round."""
+    all_labels, _ = played(1.0)
+    count = int(all_labels.count)
+    for room in (count - 5, 8):
+        one = of(dagger, state=True, alpha_start=1.0, alpha_end=1.0, labels=room)
+        state = jax.jit(Dagger.init)(one, jax.random.key(0)).replace(round=jnp.int32(1))
+        labels, _ = jax.jit(Dagger.play)(one, state, jax.random.key(1))
+        assert labels.count == count and len(labels.chunks) == room
+        for place in range(room):
+            number = max(i for i in range(count) if i % room == place)
+            np.testing.assert_array_equal(labels.chunks[place], all_labels.chunks[number])
+            np.testing.assert_array_equal(labels.percepts.felt[place], all_labels.percepts.felt[number])
 
 
 def test_percepts_are_normalised_by_whole_episodes(dagger):
@@ -176,10 +187,11 @@ def run(tmp_path):
 
 @pytest.mark.slow
 def test_a_student_learns_to_see_the_goal(dagger, run):
-    able = of(dagger, updates=150)
+    able = of(dagger, updates=400, ema=0.98)
     learnt = loops.distill(run, able, jax.random.key(0), Progress())
     rows = run.rows()
-    assert [row["round"] for row in rows] == [1, 2, 3] and rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    assert [row["round"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["loss"] < 0.05, "of 0.2: out of sight nothing tells on which side the goal is"
     worlds = rollout.play(able.env, Agent("student", student.policy(able.eyes, CHUNK), learnt), jax.random.key(9), 64)
     within = np.abs(worlds.context) < 1
     assert worlds.success[within].mean() > 0.9

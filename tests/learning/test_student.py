@@ -108,11 +108,26 @@ def test_statistics_normalise_what_is_felt_and_seen():
     rng = np.random.default_rng(0)
     felt = rng.normal(3.0, 2.0, (400, 2, 5))
     pictures = rng.normal([[[[1.0]]], [[[9.0]]]], 0.5, (400, 2, 2, 8, 8, 1))
-    mean, std = student.statistics(Percept(jnp.float32(felt), jnp.float32(pictures)))
+    mean, std = student.statistics(config("rgb"), Percept(jnp.float32(felt), jnp.float32(pictures)))
     np.testing.assert_allclose(mean.felt, 3.0, atol=0.3)
     np.testing.assert_allclose(std.felt, 2.0, atol=0.2)
     np.testing.assert_allclose(mean.seen.ravel(), [1.0, 9.0], atol=0.02)
     np.testing.assert_allclose(std.seen.ravel(), 0.5, atol=0.02)
+
+
+def test_depth_is_normalised_by_pixel_and_holes_tell_nothing():
+    """What lies on a table stands out from it, however far the table is from its edge to the other."""
+    rng = np.random.default_rng(0)
+    table = np.linspace(0.4, 0.9, 8)[:, None, None]
+    depth = table + rng.normal(0.0, 0.02, (500, 1, 1, 8, 8, 1))
+    holes = rng.uniform(size=depth.shape) < 0.2
+    seen = Percept(jnp.zeros((500, 1, 2)), jnp.float32(np.where(holes, 0.0, depth)))
+    mean, std = student.statistics(config("depth"), seen)
+    np.testing.assert_allclose(mean.seen, np.broadcast_to(table, (1, 8, 8, 1)), atol=5e-3)
+    np.testing.assert_allclose(std.seen, 0.02, rtol=0.2)
+    learner = student.untrained(config("depth"), jax.tree.map(lambda x: x[0], seen), CHUNK, jax.random.key(0))
+    normal = student._normalized(learner.replace(mean=mean, std=std), jax.tree.map(lambda x: x[0], seen)).seen
+    assert (np.asarray(normal)[holes[0]] == 0).all() and 0.7 < np.asarray(normal)[~holes[0]].std() < 1.3
 
 
 @pytest.mark.slow
@@ -131,9 +146,9 @@ def test_a_student_learns_from_what_it_sees(modality, shape, head):
         seen[:, 0, 3] = np.concatenate([place, 0 * place, 0 * place + 1], axis=1)
     percepts = Percept(jnp.zeros((512, 1, 2)), jnp.float32(seen))
     targets = jnp.float32(np.tile(place[:, None], (1, 1, 2)))
-    small = StudentConfig(modality=modality, head=head, image_size=8, hidden=(64, 64))
+    small = StudentConfig(modality=modality, head=head, image_size=16, hidden=(64, 64))
     fresh = student.untrained(small, jax.tree.map(lambda x: x[0], percepts), (1, 2), jax.random.key(0))
-    mean, std = student.statistics(percepts)
+    mean, std = student.statistics(small, percepts)
     fresh = fresh.replace(mean=mean, std=std)
     optimizer = optax.adam(2e-3)
 

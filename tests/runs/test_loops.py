@@ -55,7 +55,7 @@ def test_of_equals_the_later_without_progress():
     ],
 )
 def test_steering_ends_for_a_reason(found, episodes, reason):
-    assert loops.ended(found, episodes, CONFIG) == reason
+    assert loops.ended(found, episodes, CONFIG.episodes, CONFIG) == reason
 
 
 def test_a_prediction_covers_two_chances():

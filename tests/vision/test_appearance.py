@@ -39,7 +39,7 @@ def test_off_is_what_the_cameras_see(env, world, see):
     for i, view in enumerate(env.task.cameras.values()):
         plain = camera.render(geoms, camera.of_view(env.model.mj, world.data, view), SIZE, SIZE)
         np.testing.assert_allclose(image.depth[i], plain.depth, atol=1e-5)
-        np.testing.assert_allclose(image.rgb[i], plain.rgb, atol=1e-3)
+        np.testing.assert_allclose(image.rgb[i], plain.rgb, atol=1.01 / 255)
         np.testing.assert_allclose(image.points[i], plain.points, atol=1e-5)
         assert len(np.unique(image.segmentation[i])) >= 3, "the view shows the scene"
     for a, b in zip(image, see(OFF, 1, 1), strict=True):
@@ -55,7 +55,7 @@ def test_every_camera_sees_plug_and_socket(env, see):
 
 @pytest.mark.slow
 def test_an_appearance_stays_for_the_episode_and_differs_between_episodes(see):
-    still = dataclasses.replace(DEFAULT, noise=0.0, holes=0.0, stale=0.0)
+    still = dataclasses.replace(DEFAULT, noise=0.0, holes=0.0, edges=0.0, grain=0.0, stale=0.0)
     one, same, other = see(still, 0, 0), see(still, 0, 1), see(still, 1, 0)
     np.testing.assert_array_equal(one.depth, same.depth)
     assert (np.abs(one.rgb - other.rgb) > 0.02).mean() > 0.5
@@ -69,7 +69,12 @@ def test_draws_stay_in_their_ranges(env):
     for values, bound in ((looks.moved, STRONG.moved), (looks.turned, STRONG.turned), (looks.zoom - 1, STRONG.zoomed)):
         assert 0.95 * bound < np.abs(values).max() <= bound * 1.001
         assert np.abs(values.mean(0)).max() < 0.15 * bound
-    assert looks.rgb.min() >= 0 and looks.rgb.max() <= 1 and looks.rgb.std(0).min() > 0.05
+    for rgb in (looks.paint.rgb, looks.paint.other, looks.background):
+        assert rgb.min() >= 0 and rgb.max() <= 1 and rgb.std(0).min() > 0.05
+    along = np.asarray(looks.paint.cycles)
+    assert 0.55 < (along > 0).mean() < 0.75 and along[along > 0].min() >= 4.99 and along.max() <= 100.1
+    assert (looks.light.direction[:, 2] < 0).all(), "the lamp is above"
+    assert np.abs(np.log(looks.exposure)).max() <= STRONG.exposed
     place, size = looks.distractors.pos, looks.distractors.size
     assert place.shape == (500, STRONG.distractors, 3)
     away = np.linalg.norm(place[..., :2], axis=-1)
@@ -93,14 +98,31 @@ def test_depth_is_measured_with_noise_in_steps_and_with_holes(see):
     near = true < 5
     noisy = np.asarray(see(VisualRandomization(noise=0.002), 0, 0).depth)
     assert (noisy - true)[near].std() == pytest.approx(0.002, rel=0.1) and abs((noisy - true)[near].mean()) < 2e-4
-    stepped = np.asarray(see(VisualRandomization(quantum=0.004), 0, 0).depth)
-    assert np.abs(stepped - true)[near].max() <= 0.00201
-    np.testing.assert_allclose(stepped[near] / 0.004, np.round(stepped[near] / 0.004), atol=1e-3)
+    disparity = 1 / np.asarray(see(VisualRandomization(quantum=0.004), 0, 0).depth)
+    assert np.abs(disparity - 1 / true)[near].max() <= 0.00201
+    np.testing.assert_allclose(disparity[near] / 0.004, np.round(disparity[near] / 0.004), atol=1e-2)
     image = see(VisualRandomization(holes=0.5), 0, 7)
     holes = np.asarray(image.depth == 0)
     assert 0 < holes.mean() <= 0.55
     assert np.isinf(np.asarray(image.points)[holes]).all(), "and belong to no point"
     np.testing.assert_array_equal(image.depth[~holes], true[~holes])
+    torn = np.asarray(see(VisualRandomization(edges=1.0), 0, 7).depth == 0)
+    leaps = np.asarray(jax.vmap(appearance._leaps)(true))
+    assert 0 < leaps.mean() < 0.3 and torn.any() and not torn[~leaps].any(), "where depth leaps"
+
+
+@pytest.mark.slow
+def test_colours_are_a_cameras(see):
+    plain = np.asarray(see(OFF, 0, 0).rgb)
+    grainy = np.asarray(see(VisualRandomization(grain=0.02), 0, 0).rgb)
+    inside = (plain > 0.1) & (plain < 0.9)
+    assert (grainy - plain)[inside].std() == pytest.approx(0.02, rel=0.1)
+    assert abs((grainy - plain)[inside].mean()) < 1e-3
+    soft = np.asarray(see(VisualRandomization(blurred=1.0), 0, 0).rgb)
+    steps = [np.abs(np.diff(rgb, axis=1)).sum() for rgb in (plain, soft)]
+    assert steps[1] < 0.95 * steps[0] and abs(soft.mean() - plain.mean()) < 5e-3
+    darker = [np.asarray(see(VisualRandomization(shadows=on), 0, 0).rgb) for on in (False, True)]
+    assert (darker[1] <= darker[0] + 1e-6).all() and (darker[1] < darker[0] - 0.05).mean() > 0.005
 
 
 def test_points_are_where_a_camera_in_its_place_would_have_seen_them(env, world, see):

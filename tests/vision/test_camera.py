@@ -12,9 +12,10 @@ import pytest
 from expertgen_jax.sim import episode, physics
 from expertgen_jax.task import View
 from expertgen_jax.vision import camera
-from expertgen_jax.vision.camera import AMBIENT, FAR
+from expertgen_jax.vision.camera import FAR, LIGHT, Light
 
 WIDTH, HEIGHT = 48, 36
+TO_LAMP = -np.array(LIGHT.direction) / np.linalg.norm(LIGHT.direction)
 SIZES = {
     "box": [0.05, 0.03, 0.08],
     "sphere": [0.06, 0, 0],
@@ -24,9 +25,11 @@ SIZES = {
 }
 
 
-def shapes(names, seed):
-    """A scene of shapes around the origin, anyhow turned, on bodies of their own."""
+def shapes(names, seed, floor=False):
+    """A scene of shapes around the origin, anyhow turned, on bodies of their own; perhaps over a floor."""
     rng, spec = np.random.default_rng(seed), mujoco.MjSpec()
+    if floor:
+        spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.6, 0.6, 0.01], pos=[0, 0, -0.25])
     for i, name in enumerate(names):
         quat = rng.normal(size=4)
         body = spec.worldbody.add_body(pos=rng.uniform(-0.15, 0.15, 3), quat=quat / np.linalg.norm(quat))
@@ -73,7 +76,7 @@ def inner(geom):
 
 @pytest.mark.parametrize("names", [[name] for name in SIZES] + [list(SIZES) * 3], ids=[*SIZES, "all"])
 def test_rays_meet_what_mujocos_meet(names):
-    compared = 0
+    compared = edges = 0
     for seed in range(4):
         mj = shapes(names, seed)
         data = mujoco.MjData(mj)
@@ -90,12 +93,44 @@ def test_rays_meet_what_mujocos_meet(names):
         same = (image.segmentation == geom) & (geom >= 0) & inner(geom)
         compared += same.sum()
         np.testing.assert_allclose(image.depth[same], depth[same], atol=2e-5)
-        towards = np.array([0.4, -0.4, 0.8]) / np.linalg.norm([0.4, -0.4, 0.8])
-        shade = AMBIENT + (1 - AMBIENT) * np.maximum(normal @ towards, 0)
+        shade = LIGHT.ambient + LIGHT.lamp * np.maximum(normal @ TO_LAMP, 0)
         off = np.abs(image.rgb - mj.geom_rgba[geom][..., :3] * shade[..., None]).max(-1)[same]
-        assert (off > 0.01).sum() <= 0.02 * off.size, "but for the edges within a geom"
+        edges += (off > 0.01).sum()
         assert (image.rgb[image.segmentation < 0] == 1).all() and (image.depth[image.segmentation < 0] == FAR).all()
     assert compared > 50
+    assert edges <= 0.02 * compared, "shades agree but for the edges within a geom"
+
+
+def test_what_stands_in_the_light_casts_a_shadow():
+    shaded = 0
+    for seed in range(4):
+        mj = shapes(["box", "sphere", "capsule", "cylinder"], seed, floor=True)
+        data = mujoco.MjData(mj)
+        mujoco.mj_kinematics(mj, data)
+        view = camera.look_at([-0.3, -0.4, 0.7], [0.0, 0.0, -0.1], 0.9)
+        model = physics.load(mj, "native")
+        geoms = camera.visible(model.mj, physics.init(model, jnp.zeros(0)), {})
+        lamp = Light(ambient=0.0, lamp=1.0)
+        bright, dark = (camera.render(geoms, view, WIDTH, HEIGHT, lamp, shadows=on) for on in (False, True))
+        _, geom, normal = by_mujoco(mj, data, view)
+        facing = (geom >= 0) & inner(geom) & (image_geom(bright) == geom) & (normal @ TO_LAMP > 0.05)
+        points = np.asarray(bright.points, float)
+        expected = np.array([blocked(mj, data, points[*at] + 1e-3 * normal[*at]) for at in np.argwhere(facing)])
+        seen = (np.asarray(dark.rgb).max(-1) < 0.5 * np.asarray(bright.rgb).max(-1))[facing]
+        assert (seen == expected).mean() > 0.97
+        shaded += expected.sum()
+        np.testing.assert_allclose(dark.rgb[facing][~seen], bright.rgb[facing][~seen], atol=1e-6)
+    assert shaded > 50
+
+
+def image_geom(image):
+    return np.asarray(image.segmentation)
+
+
+def blocked(mj, data, point):
+    """Whether MuJoCo's ray from a point to the lamp meets something."""
+    groups, met = np.array([1, 1, 1, 0, 0, 0], np.uint8), np.zeros(1, np.int32)
+    return mujoco.mj_ray(mj, data, point, TO_LAMP, groups, 1, -1, met) >= 0
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from expertgen_jax.cli import command
 from expertgen_jax.errors import UserError
 from expertgen_jax.runs import tables
 from expertgen_jax.runs.opening import load_run
-from expertgen_jax.runs.student import load_student
+from expertgen_jax.runs.student import Renderer, load_student
 from expertgen_jax.sim import physics
 from expertgen_jax.task import Level
 
@@ -29,6 +29,9 @@ class Evaluate:
     """Domain randomisation of the physics to evaluate under; by default that of the run."""
     visual: Level = "off"
     """Visual randomisation of what the student sees."""
+    renderer: Renderer = "rays"
+    """What draws the pictures that the student sees: the rays with which it was trained, or MuJoCo's own renderer
+    (opengl), with other light, shadows and edges."""
     episodes: Count = 1024
     """Number of episodes: the first of a fixed series."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
@@ -47,7 +50,7 @@ def evaluate(args: Evaluate) -> None:
     if args.policy == "student":
         if args.randomization not in (None, run.settings.randomization):
             raise UserError("--randomization: students are evaluated under the randomisation of their run")
-        figures = load_student(run, args.student).evaluation(args.visual, args.episodes)
+        figures = load_student(run, args.student).evaluation(args.visual, args.episodes, renderer=args.renderer)
     else:
         figures = run.evaluation(run.agent(args.policy), episodes=args.episodes, randomization=args.randomization)
     print("\n\n".join(filter(None, (tables.results([figures]), tables.final_poses(figures)))))

@@ -1,10 +1,11 @@
 """Distillation by DAgger (Ross et al. 2011): a student learns what the expert does in the states that it gets into.
 
 A round plays one episode in every world. At each decision either acts: the expert with probability alpha, which falls
-linearly from round to round, else the student; in the first round, where the student knows nothing, the expert alone.
-Every decision is labelled with the expert's action chunk; labels of episodes that fail are dropped; the rest joins the
-labels of earlier rounds, and the student trains on all of them. With alpha at 1 throughout it is behaviour cloning. A
-round is one jitted program: cameras, physics, expert and learning.
+from round to round, else the student; in the first round, where the student knows nothing, the expert alone.
+Every decision is labelled with the chunk of an expert that sees the truth, also in episodes that then fail: the states
+in which a student fails are those that it must learn about. The labels join those of earlier rounds, and the student
+trains on all of them. With alpha at 1 throughout it is behaviour cloning. A round is one jitted program: cameras,
+physics, expert and learning.
 """
 
 import dataclasses
@@ -30,58 +31,87 @@ from expertgen_jax.vision.appearance import VisualRandomization
 class DaggerConfig:
     """Distillation."""
 
-    rounds: Count = 12
-    """Rounds of DAgger: in each, episodes are played, labelled by the expert and learnt from."""
+    target: Share = 0.98
+    """Success at which distillation ends: the lower end of its 95 % interval, confirmed on fresh episodes."""
+    rounds: Count = 60
+    """Rounds after which it stops at the latest; in each, episodes are played, labelled by the expert, and learnt."""
+    patience: Count = 15
+    """Rounds without a better student after which it stops."""
     worlds: Count = 256
     """Episodes per round, played in parallel."""
+    labels: Count = 65536
+    """Labelled decisions that are kept, the newest."""
     alpha_start: Share = 1.0
     """Share of decisions that the expert takes in the first rounds; in the very first it takes all."""
     alpha_end: Share = 0.2
-    """Share of decisions that the expert takes in the last round; between first and last it falls linearly."""
+    """Share of decisions that the expert takes in the end."""
+    alpha_rounds: Count = 12
+    """Rounds over which the expert's share falls, linearly."""
     updates: Count = 250
     """Gradient steps per round."""
     batch_size: Count = 256
     """Labelled decisions in the batch of a gradient step."""
     learning_rate: Positive = 1e-3
-    """Learning rate of the student at the start of the distillation; a cosine takes it to zero."""
+    """Learning rate of the student."""
+    ema: Share = 0.998
+    """Decay of the average over gradient steps that the student's weights are."""
     eval_period: Count = 3
     """Rounds between two evaluations of the student."""
     eval_episodes: Count = 256
-    """Episodes of an evaluation during distillation, by which the best student is selected."""
+    """Episodes of an evaluation; a student that reaches the target on them is put to the test."""
+    confirm_episodes: Count = 1024
+    """Fresh episodes on which a student is put to the test."""
 
 
 class Labels(struct.PyTreeNode):
-    """Labelled decisions, of which the first `count` are filled.
+    """The newest labelled decisions; decision i is kept in place i modulo the capacity.
 
     Attributes:
-      percepts: `[capacity, history, ...]`, what is seen as float16; chunks: `[capacity, chunk, action_size]`.
-      count: of labels kept; labelled: of all that the expert gave.
+      percepts: `[capacity, history, ...]`, see `_stored`; chunks: `[capacity, chunk, action_size]`.
+      count: of decisions that were ever labelled.
     """
 
     percepts: Percept
     chunks: Float[Array, "capacity chunk action_size"]
     count: Int[Array, ""]
-    labelled: Int[Array, ""]
 
 
 _EXAMPLES = 2048  # of the first labels, by which percepts are normalised
 
 
-def _stored(percepts: Percept) -> Percept:
-    """Pictures take half the room: depth to 0.05 %."""
+def _stored(config: StudentConfig, percepts: Percept) -> Percept:
+    """Percepts with less room for what is seen: colours in 8 bits, depth to 0.05 % in 16."""
+    if config.modality == "rgb":
+        return percepts._replace(seen=jnp.round(255 * percepts.seen).astype(jnp.uint8))
     return percepts._replace(seen=percepts.seen.astype(jnp.float16))
 
 
-def _examples(labels: Labels, rows: Int[Array, "n"]) -> tuple[Percept, Float[Array, "n chunk action_size"]]:
-    """Percepts and chunks by number."""
-    return jax.tree.map(lambda x: x[rows].astype(jnp.float32), labels.percepts), labels.chunks[rows]
+def _examples(
+    config: StudentConfig, labels: Labels, rows: Int[Array, "n"]
+) -> tuple[Percept, Float[Array, "n chunk action_size"]]:
+    """Percepts and chunks by place."""
+    percepts = jax.tree.map(lambda x: x[rows].astype(jnp.float32), labels.percepts)
+    if config.modality == "rgb":
+        percepts = percepts._replace(seen=percepts.seen / 255)
+    return percepts, labels.chunks[rows]
+
+
+def filled(labels: Labels) -> Int[Array, ""]:
+    """How many are kept."""
+    return jnp.minimum(labels.count, len(labels.chunks))
 
 
 class DaggerState(struct.PyTreeNode):
-    """Everything that distillation carries from round to round; saved whole for resuming."""
+    """Everything that distillation carries from round to round; saved whole for resuming.
+
+    Attributes:
+      student: with the average of its weights; params: the weights that are trained; opt_state: the optimiser's.
+      labels: of all rounds; round: how many there were.
+    """
 
     key: Key[Array, ""]
     student: Student
+    params: Any
     opt_state: Any
     labels: Labels
     round: Int[Array, ""]
@@ -116,31 +146,30 @@ class Dagger(struct.PyTreeNode):
 
     @functools.cached_property
     def _optimizer(self) -> optax.GradientTransformation:
-        steps = self.config.rounds * self.config.updates
-        return optax.adamw(optax.cosine_decay_schedule(self.config.learning_rate, steps))
+        return optax.adamw(self.config.learning_rate)
 
     def init(self, key: Key[Array, ""]) -> DaggerState:
         """An untrained student and no labels."""
         key, memory_key, student_key = jax.random.split(key, 3)
         percepts, shape = self.eyes.init(memory_key).percepts, (self.expert.chunk, self.env.task.action_size)
-        capacity = self.config.rounds * self.config.worlds * self.decisions
+        capacity = min(self.config.labels, self.config.rounds * self.config.worlds * self.decisions)
         fresh = student.untrained(self.student, percepts, shape, student_key)
         return DaggerState(
             key=key,
             student=fresh,
+            params=fresh.params,
             opt_state=self._optimizer.init(fresh.params),
             labels=Labels(
-                percepts=_stored(jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape)), percepts)),
+                percepts=_stored(self.student, jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape)), percepts)),
                 chunks=jnp.zeros((capacity, *shape)),
                 count=jnp.int32(0),
-                labelled=jnp.int32(0),
             ),
             round=jnp.int32(0),
         )
 
     def alpha(self, state: DaggerState) -> Float[Array, ""]:
         """Share of decisions that are the expert's in this round."""
-        done = state.round / max(1, self.config.rounds - 1)
+        done = jnp.minimum(state.round / self.config.alpha_rounds, 1.0)
         falling = self.config.alpha_start + done * (self.config.alpha_end - self.config.alpha_start)
         return jnp.where(state.round == 0, 1.0, falling)
 
@@ -151,16 +180,12 @@ class Dagger(struct.PyTreeNode):
         figures = {"train_success": success, "alpha": self.alpha(state)}
 
         def normalised(learner: Student) -> Student:
-            rows = jax.random.randint(sample_key, (_EXAMPLES,), 0, labels.count)
-            mean, std = student.statistics(_examples(labels, rows)[0])
+            rows = jax.random.randint(sample_key, (_EXAMPLES,), 0, filled(labels))
+            mean, std = student.statistics(self.student, _examples(self.student, labels, rows)[0])
             return learner.replace(mean=mean, std=std)
 
-        first = (state.labels.count == 0) & (labels.count > 0)
-        learner = jax.lax.cond(first, normalised, lambda learner: learner, state.student)
-        state = state.replace(key=key, labels=labels, student=learner)
-        state, loss = jax.lax.cond(
-            labels.count > 0, lambda s: self.learn(s, learn_key), lambda s: (s, jnp.float32(0.0)), state
-        )
+        learner = jax.lax.cond(state.round == 0, normalised, lambda learner: learner, state.student)
+        state, loss = self.learn(state.replace(key=key, labels=labels, student=learner), learn_key)
         return state.replace(round=state.round + 1), figures | {"loss": loss}
 
     def play(self, state: DaggerState, key: Key[Array, ""]) -> tuple[Labels, Float[Array, ""]]:
@@ -174,7 +199,7 @@ class Dagger(struct.PyTreeNode):
         def decide(world: World, memories: Any, key: Key[Array, ""]) -> tuple[World, Any, Any]:
             keys = jax.random.split(jax.random.fold_in(key, world.steps), 4)
             expert_key, perceive_key, act_key, turn_key = keys
-            of_expert, label = self.expert.act(self.params, memories[0], world, expert_key)
+            of_expert, label = self.expert.act(self.params, memories[0], episode.as_it_is(env, world), expert_key)
             memory = eyes.perceive(memories[1], world, perceive_key)
             own = student.act(state.student, memory.percepts, act_key)
             actions = jnp.where(jax.random.bernoulli(turn_key, alpha), label, own)
@@ -183,12 +208,14 @@ class Dagger(struct.PyTreeNode):
 
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
             worlds, memories, (percepts, *labelled) = jax.vmap(decide)(*carry, keys[2])
-            return (worlds, memories), (_stored(percepts), *labelled)
+            return (worlds, memories), (_stored(self.student, percepts), *labelled)
 
         (worlds, _), (percepts, chunks, active) = jax.lax.scan(step, (worlds, memories), None, length=self.decisions)
-        keep = (active & worlds.success).ravel()
+        keep = active.ravel()  # until an episode's end
         labels = state.labels
-        place = jnp.where(keep, labels.count + jnp.cumsum(keep) - 1, len(labels.chunks))
+        capacity, number = len(labels.chunks), labels.count + jnp.cumsum(keep) - 1
+        keep &= number >= labels.count + keep.sum() - capacity  # of more than fit, the newest
+        place = jnp.where(keep, number % capacity, capacity)
 
         def put(
             old: Float[Array, "capacity *shape"], new: Float[Array, "decisions worlds *shape"]
@@ -198,26 +225,31 @@ class Dagger(struct.PyTreeNode):
         return labels.replace(
             percepts=jax.tree.map(put, labels.percepts, percepts),
             chunks=put(labels.chunks, chunks),
-            count=labels.count + keep.sum(),
-            labelled=labels.labelled + active.sum(),
+            count=number[-1] + 1,
         ), worlds.success.mean()
 
     def learn(self, state: DaggerState, key: Key[Array, ""]) -> tuple[DaggerState, Float[Array, ""]]:
         """`config.updates` gradient steps on all labels; returns the mean loss."""
-        labels = state.labels
+        config, labels, tree_map = self.config, state.labels, jax.tree.map
 
-        def update(state: DaggerState, key: Key[Array, ""]) -> tuple[DaggerState, Float[Array, ""]]:
+        def update(
+            state: DaggerState, now: tuple[Int[Array, ""], Key[Array, ""]]
+        ) -> tuple[DaggerState, Float[Array, ""]]:
+            number, key = now
             sample_key, loss_key = jax.random.split(key)
-            rows = jax.random.randint(sample_key, (self.config.batch_size,), 0, jnp.maximum(labels.count, 1))
-            percepts, chunks = _examples(labels, rows)
+            rows = jax.random.randint(sample_key, (config.batch_size,), 0, filled(labels))
+            percepts, chunks = _examples(self.student, labels, rows)
 
             def loss_fn(params: Any) -> Float[Array, ""]:
                 return student.loss(state.student.replace(params=params), percepts, chunks, loss_key)
 
-            loss, grads = jax.value_and_grad(loss_fn)(state.student.params)
-            updates, opt_state = self._optimizer.update(grads, state.opt_state, state.student.params)
-            learnt = state.student.replace(params=optax.apply_updates(state.student.params, updates))
-            return state.replace(student=learnt, opt_state=opt_state), loss
+            loss, grads = jax.value_and_grad(loss_fn)(state.params)
+            updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            ema = jnp.minimum(config.ema, number / (number + 10))  # the first weights are soon forgotten
+            mean = tree_map(lambda mean, new: ema * mean + (1 - ema) * new, state.student.params, params)
+            return state.replace(student=state.student.replace(params=mean), params=params, opt_state=opt_state), loss
 
-        state, losses = jax.lax.scan(update, state, jax.random.split(key, self.config.updates))
+        numbers = state.round * config.updates + jnp.arange(config.updates)
+        state, losses = jax.lax.scan(update, state, (numbers, jax.random.split(key, config.updates)))
         return state, losses.mean()

@@ -3,7 +3,7 @@
 A student perceives at every decision, remembers the last few percepts, and predicts an action chunk from them. Delays
 of a task's randomisation act on observations, not on what students perceive; pictures come late as `visual` says.
 
-Pictures are encoded by patches and matrix products (4 x 4 pixels, then 2 x 2 patches, then all): it does what small
+Pictures are encoded by patches and matrix products (8 x 8 patches, then 2 x 2 of these, then all): it does what small
 convolutions do, whose gradient takes XLA a hundred times longer on a CPU. Point clouds are encoded as in PointNet (Qi
 et al. 2017): each point alone, then the maximum over all.
 """
@@ -29,9 +29,12 @@ from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.sim.rollout import Policy
 from expertgen_jax.vision import appearance, camera
 from expertgen_jax.vision.appearance import Appearance, VisualRandomization
+from expertgen_jax.vision.camera import Render
 
 FARTHEST = 1.0
 """What is farther (m) looks as far as this."""
+FINEST = 0.005
+"""Depths (m) that differ by less, of one pixel, look alike."""
 DENOISING = DiffusionConfig()
 """Timesteps of a head that denoises."""
 
@@ -45,9 +48,9 @@ class StudentConfig:
     modality: Modality = "depth"
     """What the student sees besides its proprioception: pictures of depth or colour, a point cloud, the expert's
     observation (state), or nothing (blank), the control that shows whether a task gives its answer away."""
-    image_size: Annotated[int, Ge(8), MultipleOf(8)] = 32
+    image_size: Annotated[int, Ge(16), MultipleOf(8)] = 64
     """Height and width of the pictures, a multiple of 8 (pixels)."""
-    points: Count = 128
+    points: Count = 256
     """Number of points in the point cloud."""
     history: Count = 1
     """Percepts that the student acts on: the newest and those of the decisions before it."""
@@ -84,11 +87,13 @@ class Eyes:
       env: the task on a back end.
       config: what is perceived.
       ranges: visual randomisation.
+      render: what draws the pictures.
     """
 
     env: Env
     config: StudentConfig
     ranges: VisualRandomization
+    render: Render = camera.render
 
     def __post_init__(self) -> None:
         task, modality = self.env.task, self.config.modality
@@ -126,7 +131,7 @@ class Eyes:
         if config.modality == "blank":
             return Percept(felt, jnp.zeros(0))
         look_key, cloud_key = jax.random.split(key)
-        image = appearance.see(self.ranges, task, mj, world, look, config.image_size, look_key)
+        image = appearance.see(self.ranges, task, mj, world, look, config.image_size, look_key, self.render)
         if config.modality == "rgb":
             return Percept(felt, image.rgb)
         if config.modality == "depth":
@@ -169,10 +174,10 @@ class PictureEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, picture: Float[Array, "height width channels"]) -> Float[Array, "128"]:
-        for patch, width in ((4, 32), (2, 64)):
+        for patch in (len(picture) // 8, 2):
             height, wide, channels = picture.shape
             tiles = picture.reshape(height // patch, patch, wide // patch, patch, channels).swapaxes(1, 2)
-            picture = nn.silu(nn.Dense(width)(tiles.reshape(height // patch, wide // patch, -1)))
+            picture = nn.silu(nn.Dense(64)(tiles.reshape(height // patch, wide // patch, -1)))
         return nn.silu(nn.Dense(128)(picture.ravel()))
 
 
@@ -182,7 +187,7 @@ class PointEncoder(nn.Module):
     @nn.compact
     def __call__(self, points: Float[Array, "points 3"]) -> Float[Array, "128"]:
         for width in (64, 128):
-            points = nn.silu(nn.Dense(width)(points))
+            points = nn.relu(nn.Dense(width)(points))
         return points.max(axis=0)
 
 
@@ -209,24 +214,29 @@ def untrained(config: StudentConfig, percepts: Percept, chunk_shape: tuple[int, 
     blank = jax.tree.map(jnp.zeros_like, percepts)
     noise = (jnp.zeros(size), jnp.float32(1.0)) if config.head == "diffusion" else ()
     params = Network(config, size).init(key, blank, *noise)
-    mean, std = statistics(jax.tree.map(lambda x: x[None], blank))
+    mean, std = statistics(config, jax.tree.map(lambda x: x[None], blank))
     return Student(params, mean, std, config, chunk_shape)
 
 
-def statistics(percepts: Percept) -> tuple[Percept, Percept]:
-    """Mean and standard deviation of percepts `[n, history, ...]`: of each number felt, and of what is seen of each
-    channel of each view."""
+def statistics(config: StudentConfig, percepts: Percept) -> tuple[Percept, Percept]:
+    """Mean and standard deviation of percepts `[n, history, ...]`: of each number felt, of each pixel's depth, so that
+    what lies on a table stands out from it, and of what is seen otherwise of each channel of each view."""
 
     def over(
-        axes: tuple[int, ...], x: Float[Array, "n history *shape"]
+        x: Float[Array, "n history *shape"], axes: tuple[int, ...], least: float, known: Any = True
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        mean, std = x.mean(axes, keepdims=True)[0, 0], x.std(axes, keepdims=True)[0, 0]
-        return mean, jnp.maximum(std, 1e-4)
+        count = jnp.maximum(jnp.sum(jnp.broadcast_to(known, x.shape), axes, keepdims=True), 1)
+        mean = jnp.where(known, x, 0.0).sum(axes, keepdims=True) / count
+        var = jnp.where(known, jnp.square(x - mean), 0.0).sum(axes, keepdims=True) / count
+        return mean[0, 0], jnp.maximum(jnp.sqrt(var), least)[0, 0]
 
-    felt = over((0, 1), percepts.felt)
-    pictures, cloud, blank = 6, 4, 3  # axes
-    seen = over({pictures: (0, 1, 3, 4), cloud: (0, 1, 2), blank: (0, 1)}[percepts.seen.ndim], percepts.seen)
-    return Percept(felt[0], seen[0]), Percept(felt[1], seen[1])
+    felt, seen = over(percepts.felt, (0, 1), 1e-4), percepts.seen
+    if config.modality == "depth":
+        eyes = over(seen, (0, 1), FINEST, seen > 0)
+    else:
+        pictures, cloud, blank = 6, 4, 3  # axes
+        eyes = over(seen, {pictures: (0, 1, 3, 4), cloud: (0, 1, 2), blank: (0, 1)}[seen.ndim], 1e-4)
+    return Percept(felt[0], eyes[0]), Percept(felt[1], eyes[1])
 
 
 def act(student: Student, percepts: Percept, key: Key[Array, ""]) -> Float[Array, "chunk action_size"]:
@@ -258,6 +268,8 @@ def _predictor(student: Student) -> Callable[..., Any]:
 
 
 def _normalized(student: Student, percepts: Percept) -> Percept:
+    if student.config.modality == "depth":  # a pixel without a depth tells nothing
+        percepts = percepts._replace(seen=jnp.where(percepts.seen > 0, percepts.seen, student.mean.seen))
     return jax.tree.map(lambda x, m, s: jnp.clip((x - m) / s, -5.0, 5.0), percepts, student.mean, student.std)
 
 

@@ -1,7 +1,7 @@
 """The host's loops: cloning, steering, distillation. Programs run on the device; between them the host looks."""
 
+import functools
 import math
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 
 from expertgen_jax.learning import steering, student
-from expertgen_jax.learning.dagger import Dagger, DaggerState
+from expertgen_jax.learning.dagger import Dagger, DaggerConfig, DaggerState
 from expertgen_jax.learning.demos import DemoSet, windows
 from expertgen_jax.learning.diffusion import Cloning, DiffusionConfig, Prior
 from expertgen_jax.learning.steering import Expert, SteerConfig, Steering, SteerState
@@ -37,7 +37,7 @@ class Best(struct.PyTreeNode):
       policy: its parameters.
       successes: on `episodes` episodes, none before there is one.
       confirmed: those were fresh ones, and not those on which it was chosen.
-      since: training episodes at which it, or one as good, was found.
+      since: when it, or one as good, was found: in training episodes, or rounds of a distillation.
     """
 
     policy: Any
@@ -143,13 +143,9 @@ def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress)
 
     def confirm(chosen: Best, iteration: int) -> Best:
         """The expert with its success on fresh episodes."""
-        key = jax.random.fold_in(jax.random.key(CONFIRMATION_SEED), iteration)
-        parts = range(0, config.confirm_episodes, config.eval_episodes)
-        count = sum(successes(mdp, chosen.policy, key, first) for first in parts)
-        played = len(parts) * config.eval_episodes
-        return chosen.replace(successes=count, episodes=jnp.int32(played), confirmed=jnp.bool_(True))
+        return tested(chosen, functools.partial(successes, mdp), iteration, config)
 
-    while not (reason := ended(best, episodes := int(states.episodes.min()), config)):
+    while not (reason := ended(best, episodes := int(states.episodes.min()), config.episodes, config)):
         began, steps = clock.elapsed(), _total(states.env_steps)
         states, figures = block(mdp, states)
         row = _row(states, jax.device_get(figures))
@@ -186,20 +182,41 @@ def due(best: Best, before: int, episodes: int, train_success: float, config: St
     return seems_done or episodes // config.eval_period > before // config.eval_period or episodes >= config.episodes
 
 
-def ended(best: Best, episodes: int, config: SteerConfig) -> str:
-    """Why steering is over after so many training episodes; "" where it is not."""
+def tested(
+    chosen: Best, successes: Callable[[Any, jax.Array, int], jax.Array], number: int, config: SteerConfig | DaggerConfig
+) -> Best:
+    """The policy with its success on fresh episodes, others for each `number`.
+
+    Args:
+      chosen: the policy.
+      successes: of `config.eval_episodes` episodes, given the policy, their key, and the first one's number.
+      number: of the test.
+      config: how many episodes.
+    """
+    key = jax.random.fold_in(jax.random.key(CONFIRMATION_SEED), number)
+    parts = range(0, config.confirm_episodes, config.eval_episodes)
+    count = sum(successes(chosen.policy, key, first) for first in parts)
+    played = len(parts) * config.eval_episodes
+    return chosen.replace(successes=count, episodes=jnp.int32(played), confirmed=jnp.bool_(True))
+
+
+def ended(best: Best, done: int, most: int, config: SteerConfig | DaggerConfig) -> str:
+    """Why training is over after so many episodes or rounds, of `most`; "" where it is not."""
     if best.confirmed and best.low >= config.target:
         return "target confirmed"
-    if episodes >= config.episodes:
-        return "out of episodes"
-    return "no progress" if episodes - best.since >= config.patience else ""
+    if done >= most:
+        return "out of episodes" if isinstance(config, SteerConfig) else "out of rounds"
+    return "no progress" if done - int(best.since) >= config.patience else ""
 
 
 def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progress) -> Student:
-    """Plays, labels and learns for `config.rounds` rounds; goes on from the last checkpoint in the run directory.
+    """Plays, labels and learns until the student reaches the target, or nothing gets better.
+
+    A student that reaches `config.target` on the selection episodes is put to the test on fresh ones, as in `steer`.
+    Goes on from the last checkpoint in the run directory.
 
     Returns:
-      The student, of all rounds that were evaluated, that did best on the selection episodes; of equals the latest.
+      The student, of all rounds that were evaluated, whose success is surest; of equals the latest.
     """
     config = dagger.config
     series = checkpoint.Series(run.checkpoints / "training")
@@ -210,7 +227,7 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
         return state, Best.none(state.student)
 
     shapes = jax.eval_shape(init, dagger)
-    memory.check(shapes, "take fewer --dagger.worlds or --dagger.rounds, or a smaller --student.image-size")
+    memory.check(shapes, "take fewer --dagger.labels, or a smaller --student.image-size")
     restored, last = _restored(run, series, shapes, "distil", "round")
     state, best = jax.jit(init)(dagger) if restored is None else restored
     earlier = last.get("wall_s", 0.0)
@@ -220,31 +237,32 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
         return dagger.round(state)
 
     @clock.compiled()
-    def successes(dagger: Dagger, challenger: Student) -> jax.Array:
+    def successes(dagger: Dagger, challenger: Student, key: jax.Array, first: int) -> jax.Array:
         agent = Agent("student", student.policy(dagger.eyes, dagger.expert.chunk), challenger)
-        return rollout.play(dagger.env, agent, jax.random.key(SELECTION_SEED), config.eval_episodes).success.sum()
+        return rollout.play(dagger.env, agent, key, config.eval_episodes, first).success.sum()
 
-    while (played := int(state.round)) < config.rounds:
+    while not (reason := ended(best, played := int(state.round), config.rounds, config)):
         state, figures = play_round(dagger, state)
-        row: dict[str, Any] = {"phase": "distil", "round": played + 1}
-        row |= {"labelled": int(state.labels.labelled), "kept": int(state.labels.count)}
+        played += 1
+        row: dict[str, Any] = {"phase": "distil", "round": played, "labelled": int(state.labels.count)}
         row |= {name: float(x) for name, x in figures.items()}
-        due = (played + 1) % config.eval_period == 0 or played + 1 == config.rounds
+        due = played % config.eval_period == 0 or played == config.rounds
         if due:
-            count, episodes = successes(dagger, state.student), jnp.int32(config.eval_episodes)
             learnt = jax.tree.map(jnp.copy, state.student)  # the state is donated
-            chosen = Best(learnt, count, episodes, jnp.bool_(False), jnp.copy(state.labels.labelled))
+            count = successes(dagger, learnt, jax.random.key(SELECTION_SEED), 0)
+            chosen = Best(learnt, count, jnp.int32(config.eval_episodes), jnp.bool_(False), jnp.int32(played))
+            if chosen.success >= config.target:
+                chosen = tested(chosen, functools.partial(successes, dagger), played, config)
             best = best.challenged(chosen)
             row |= _evaluated(chosen)
         row |= {"wall_s": earlier + clock.elapsed() + clock.compile_s}
         run.log(row, step=row["labelled"])
         if due:
-            series.save(played + 1, (state, best))
+            series.save(played, (state, best))
         text = f"{row['labelled']} decisions labelled, loss {row['loss']:.4f}"
         text += f", best {best.success:.1%}" if best.episodes else ""
-        progress("distil", row["round"] / config.rounds, text)
-    if not state.labels.count:
-        print(f"warning: of {int(state.labels.labelled)} labels none was kept: no episode succeeded", file=sys.stderr)
+        progress("distil", played / config.rounds, text)
+    progress("distil", 1.0, f"{reason}: {best.success:.1%}")
     return best.policy
 
 

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -21,7 +21,12 @@ from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.evaluation import SELECTION_SEED
 from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Level
+from expertgen_jax.vision import camera
 from expertgen_jax.vision.appearance import VISUAL_RANDOMIZATIONS
+from expertgen_jax.vision.opengl import OpenGL
+
+Renderer = Literal["rays", "opengl"]
+"""What draws the pictures that students see: `camera.render`, with which they are trained, or MuJoCo's renderer."""
 
 _DISTILLATION = 0xDA66E2  # sets its random numbers apart from those of a run with the same seed
 
@@ -60,16 +65,21 @@ class StudentRun:
         shutil.rmtree(self.directory.checkpoints / "training", ignore_errors=True)  # the labels: hundreds of megabytes
         return learnt
 
-    def agent(self, visual: Level, env: Env | None = None) -> Agent:
+    def agent(self, visual: Level, env: Env | None = None, renderer: Renderer = "rays") -> Agent:
         """The student as an agent that sees under a visual randomisation, in `env` (by default the run's)."""
-        eyes = Eyes(env or self.run.env, self.settings.student, VISUAL_RANDOMIZATIONS[visual])
+        config = self.settings.student
+        render = camera.render if renderer == "rays" else OpenGL(config.image_size)
+        eyes = Eyes(env or self.run.env, config, VISUAL_RANDOMIZATIONS[visual], render)
         policy = student.policy(eyes, self.teacher.policy.chunk)
-        return Agent(f"{self.name} student, visual {visual}", policy, self.student())
+        by = "" if renderer == "rays" else ", by OpenGL"
+        return Agent(f"{self.name} student, visual {visual}{by}", policy, self.student())
 
-    def evaluation(self, visual: Level, episodes: int | None = None, backend: str | None = None) -> Figures:
+    def evaluation(
+        self, visual: Level, episodes: int | None = None, backend: str | None = None, renderer: Renderer = "rays"
+    ) -> Figures:
         """Figures of the student on the evaluation episodes under a visual randomisation, made once."""
         env, episodes = self.run.on(backend), episodes or self.settings.eval_episodes
-        return evaluated_once(self.directory, self.run.progress, env, self.agent(visual, env), episodes)
+        return evaluated_once(self.directory, self.run.progress, env, self.agent(visual, env, renderer), episodes)
 
     def record(self, episodes: int = 2) -> None:
         """`student.mp4`: the expert, and the student with what its cameras see, from the same starts."""
@@ -109,9 +119,9 @@ class StudentRun:
         return evaluations
 
     def cost(self) -> dict[str, Any]:
-        """Decisions labelled and kept, and seconds that the distillation took."""
+        """Decisions labelled, and seconds that the distillation took."""
         last = [row for row in self.directory.rows() if row["phase"] == "distil"][-1]
-        return {"labelled": last["labelled"], "kept": last["kept"], "distil_s": last["wall_s"]}
+        return {"labelled": last["labelled"], "distil_s": last["wall_s"]}
 
 
 def open_student(

@@ -5,8 +5,8 @@ meet boxes, spheres, capsules, cylinders and planes; a mesh is not seen. A pixel
 frame, so that its parameter at the hit is the depth as renderers give it: along the optical axis.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,14 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from expertgen_jax.task import View
+from expertgen_jax.vision.rays import MEET, cores, dot, normal
 
 FAR = 10.0
 """Depth of what no ray meets (m)."""
-AMBIENT = 0.4
-"""Share of the light that comes from everywhere."""
-LIGHT = np.array([-0.4, 0.4, -0.8])
-"""Direction in which the other light travels."""
 _EPS = 1e-9
+_OFF_SURFACE = 1e-3  # shadow rays start by this share of the depth before what is seen
+_CONTRAST = 6.0  # how sharp patterns are: colours blend over a sixth of their range
+_RGB = slice(20, 23)  # of what is known of a geom, see `render`
 
 
 class Camera(NamedTuple):
@@ -40,19 +40,56 @@ class Camera(NamedTuple):
     fovy: jax.Array
 
 
+class Light(NamedTuple):
+    """How a scene is lit.
+
+    Attributes:
+      direction: `[3]`, in which the light of the lamp travels, which is far away.
+      ambient: brightness from everywhere; head: from beside the camera; lamp: of the lamp; gloss: of its reflection.
+    """
+
+    direction: Any = (-0.4, 0.4, -0.8)
+    ambient: ArrayLike = 0.4
+    head: ArrayLike = 0.0
+    lamp: ArrayLike = 0.6
+    gloss: ArrayLike = 0.0
+
+
+LIGHT = Light()
+
+
+class Paint(NamedTuple):
+    """Colours of geoms, `[n, 3]` each: two, in a pattern that is fixed to the geom.
+
+    Attributes:
+      rgb: in [0, 1]; other: likewise.
+      cycles: of the pattern along each of the geom's axes (1/m); phase: where it begins (cycles).
+    """
+
+    rgb: jax.Array
+    other: jax.Array
+    cycles: jax.Array
+    phase: jax.Array
+
+    @classmethod
+    def plain(cls, rgb: jax.Array) -> "Paint":
+        """One colour each."""
+        return cls(rgb, rgb, jnp.zeros_like(rgb), jnp.zeros_like(rgb))
+
+
 class Geoms(struct.PyTreeNode):
     """Shapes in the world, `[n, ...]`.
 
     Attributes:
       pos: `[n, 3]`; mat: `[n, 3, 3]`; size: `[n, 3]`, as MuJoCo's `geom_size`.
-      rgb: `[n, 3]` in [0, 1].
+      paint: their colours.
       ids: MuJoCo's numbers of the geoms; types: MuJoCo's types.
     """
 
     pos: jax.Array
     mat: jax.Array
     size: jax.Array
-    rgb: jax.Array
+    paint: Paint
     ids: tuple[int, ...] = struct.field(pytree_node=False)
     types: tuple[int, ...] = struct.field(pytree_node=False)
 
@@ -109,7 +146,7 @@ def geom_rgba(mj: mujoco.MjModel) -> np.ndarray:
 
 def visible_ids(mj: mujoco.MjModel) -> np.ndarray:
     """Numbers of the geoms that `visible` returns."""
-    return np.flatnonzero((mj.geom_group < 3) & (geom_rgba(mj)[:, 3] > 0) & np.isin(mj.geom_type, list(_HIT)))
+    return np.flatnonzero((mj.geom_group < 3) & (geom_rgba(mj)[:, 3] > 0) & np.isin(mj.geom_type, list(MEET)))
 
 
 def visible(mj: mujoco.MjModel, data: Any, fields: Mapping[str, jax.Array]) -> Geoms:
@@ -131,7 +168,7 @@ def visible(mj: mujoco.MjModel, data: Any, fields: Mapping[str, jax.Array]) -> G
         pos=xpos + jnp.einsum("nij,nj->ni", xmat, field("geom_pos")),
         mat=xmat @ jax.vmap(_matrix)(field("geom_quat")),
         size=field("geom_size"),
-        rgb=jnp.asarray(geom_rgba(mj)[ids, :3], jnp.float32),
+        paint=Paint.plain(jnp.asarray(geom_rgba(mj)[ids, :3], jnp.float32)),
         ids=tuple(ids.tolist()),
         types=tuple(mj.geom_type[ids].tolist()),
     )
@@ -140,52 +177,150 @@ def visible(mj: mujoco.MjModel, data: Any, fields: Mapping[str, jax.Array]) -> G
 def joined(one: Geoms, other: Geoms) -> Geoms:
     """All shapes of both."""
 
-    def both(name: str) -> jax.Array:
-        return jnp.concatenate([getattr(one, name), getattr(other, name)])
-
-    return Geoms(both("pos"), both("mat"), both("size"), both("rgb"), one.ids + other.ids, one.types + other.types)
+    shapes = jax.tree.map(
+        lambda a, b: jnp.concatenate([a, b]), one.replace(ids=(), types=()), other.replace(ids=(), types=())
+    )
+    return shapes.replace(ids=one.ids + other.ids, types=one.types + other.types)
 
 
 def render(
-    geoms: Geoms, camera: Camera, width: int, height: int, light: ArrayLike = LIGHT, background: ArrayLike = 1.0
+    geoms: Geoms,
+    camera: Camera,
+    width: int,
+    height: int,
+    light: Light = LIGHT,
+    background: ArrayLike = 1.0,
+    *,
+    shadows: bool = False,
 ) -> Image:
-    """Casts one ray through the middle of each pixel.
+    """Casts one ray through the middle of each pixel, and, for shadows, one from there to the lamp.
 
-    One pass over the geoms, of elementwise operations on whole images only, which a compiler fuses; what is not used
-    of the result is not computed.
+    Elementwise operations on whole pictures, in three passes that give one number a pixel each: what is nearest,
+    whether the lamp shines on it, and its colour. A compiler makes one loop of each (see `apart`); what is not used of
+    the result is not computed.
 
     Args:
       geoms: see `visible`.
       camera: see `Camera`.
       width: of the image.
       height: of the image.
-      light: `[3]`, the direction in which light travels.
+      light: see `Light`.
       background: colour where nothing is, `[3]` or grey.
+      shadows: things stand in each other's light.
     """
     x, y = _pixels(camera, width, height)
-    towards = -_unit(jnp.asarray(light, jnp.float32))
-    # Camera and light in each geom's frame.
-    origins = jnp.einsum("nji,nj->ni", geoms.mat, camera.pos - geoms.pos)
-    turns = jnp.einsum("nji,jk->nik", geoms.mat, camera.mat)
-    lights = geoms.mat.mT @ towards
+    lamp = -_unit(jnp.asarray(light.direction, jnp.float32))
+    # Camera and lamp in each geom's frame.
+    origin = jnp.einsum("nji,nj->ni", geoms.mat, camera.pos - geoms.pos)
+    turn = jnp.einsum("nji,jk->nik", geoms.mat, camera.mat)
+    to_lamp = geoms.mat.mT @ lamp
+    nothing = len(geoms.types)  # its number
+    numbers = (1 << nothing.bit_length()) - 1
 
-    depth = jnp.full((height, width), FAR)
-    nearest = jnp.full((height, width), -1)
-    facing = jnp.zeros((height, width))
-    for i, kind in enumerate(geoms.types):
-        local = [turns[i, k, 0] * x + (turns[i, k, 1] * y - turns[i, k, 2]) for k in range(3)]
-        hit, cosine = _HIT[kind](origins[i], local, geoms.size[i], lights[i])
-        nearest = jnp.where(hit < depth, i, nearest)
-        facing = jnp.where(hit < depth, cosine, facing)
-        depth = jnp.minimum(hit, depth)
+    def rays(turn: Any) -> list[jax.Array]:
+        return [turn[k][0] * x + (turn[k][1] * y - turn[k][2]) for k in range(3)]
 
-    shade = AMBIENT + (1 - AMBIENT) * jnp.maximum(facing, 0.0)
+    def nearest() -> jax.Array:
+        """The bits of a depth, which as integers are ordered as depths are; the last ones are the geom's number."""
+        far = jnp.float32(FAR).view(jnp.int32) & ~numbers | nothing
+        hit = jnp.full((height, width), far)
+        for i, kind in enumerate(geoms.types):
+            depth = MEET[kind](origin[i], rays(turn[i]), geoms.size[i])
+            hit = jnp.minimum(hit, jnp.where(depth < FAR, depth.view(jnp.int32) & ~numbers | i, far))
+        return hit
+
+    hit = apart(nearest)
+    number = hit & numbers
+    depth = jnp.where(number == nothing, FAR, (hit & ~numbers).view(jnp.float32))
+
+    def lamp_shines() -> jax.Array:
+        free, before = jnp.ones((height, width), bool), (1 - _OFF_SURFACE) * depth
+        for i, kind in enumerate(geoms.types):
+            surface = [origin[i][k] + before * along for k, along in enumerate(rays(turn[i]))]
+            free &= MEET[kind](surface, to_lamp[i], geoms.size[i]) == jnp.inf
+        return free
+
+    paint = geoms.paint
+    of_geoms = [origin, turn, to_lamp, cores(geoms.types, geoms.size), *paint._replace(other=paint.other - paint.rgb)]
+    looks = jnp.concatenate([x.reshape(nothing, -1) for x in of_geoms], axis=1)
+    ground = jnp.broadcast_to(jnp.asarray(background, jnp.float32), 3)
+    looks = jnp.pad(looks, ((0, 1), (0, 0))).at[nothing, _RGB].set(ground)
+    lit = apart(lamp_shines) if shadows else jnp.ones((height, width), bool)
+
+    def colour() -> jax.Array:
+        """Red, green and blue of 0 to 255, in one number."""
+
+        def chosen(values: jax.Array) -> jax.Array:  # faster than by index
+            at = values[nothing]
+            for i in range(nothing):
+                at = jnp.where(number == i, values[i], at)
+            return at
+
+        of = iter([chosen(values) for values in looks.T])
+
+        def vector() -> list[jax.Array]:
+            return [next(of) for _ in range(3)]
+
+        begins, along = vector(), rays([vector() for _ in range(3)])
+        surface = [begins[k] + depth * along[k] for k in range(3)]
+        to_lamp, upright = vector(), normal(surface, [next(of) for _ in range(5)])
+        shorter = jax.lax.rsqrt(x**2 + y**2 + 1)
+        cos_lamp, cos_eye = dot(upright, to_lamp), -dot(upright, along) * shorter
+        # The angle between the normal and the middle between lamp and eye, from those between each two of the three.
+        lamp_at = lamp @ camera.mat
+        between = (lamp_at[2] - lamp_at[0] * x - lamp_at[1] * y) * shorter
+        half = (cos_lamp + cos_eye) * jax.lax.rsqrt(jnp.maximum(2 + 2 * between, _EPS))
+        shines, something = [jnp.where(x, 1.0, 0.0) for x in ((cos_lamp > 0) & lit, number != nothing)]
+        shade = 1 + something * (light.ambient + light.head * cos_eye + light.lamp * shines * cos_lamp - 1)
+        gloss = light.gloss * shines * something * jnp.maximum(half, 0.0) ** 32
+        rgb, change, cycles, phase = (vector() for _ in range(4))
+        places = [surface[k] * cycles[k] + phase[k] for k in range(3)]
+        pattern = sum(jnp.abs(at - jnp.floor(at) - 0.5) for at in places)
+        share = jnp.clip(_CONTRAST * (pattern - 0.75) + 0.5, 0.0, 1.0)
+        there = [jnp.clip((rgb[k] + share * change[k]) * shade + gloss, 0.0, 1.0) for k in range(3)]
+        red, green, blue = (jnp.floor(255 * part + 0.5) for part in there)
+        return red + 256 * green + 65536 * blue
+
+    rgb = apart(colour)[..., None]
+    rgb = jnp.floor(rgb / 256.0 ** np.arange(3)) - 256 * jnp.floor(rgb / 256.0 ** np.arange(1, 4))
     return Image(
         depth=depth,
-        segmentation=jnp.where(nearest < 0, -1, jnp.asarray(geoms.ids, jnp.int32)[nearest]),
-        rgb=jnp.where(nearest[..., None] < 0, background, geoms.rgb[nearest] * shade[..., None]),
+        segmentation=jnp.array([*geoms.ids, -1], jnp.int32)[number],
+        rgb=rgb / 255,
         points=unproject(depth, camera),
     )
+
+
+def apart(function: Callable[[], jax.Array]) -> jax.Array:
+    """`function()` as a part of a program of its own: on a CPU, XLA would compute it anew, and in pieces, for each of
+    its uses (three hundred times slower)."""
+
+    part = jax.jit(function)
+
+    def on_cpu() -> jax.Array:
+        never = jax.eval_shape(part)
+        known_late = jax.lax.optimization_barrier(jnp.bool_(True))
+        return jax.lax.cond(known_late, part, lambda: jnp.zeros(never.shape, never.dtype))
+
+    return jax.lax.platform_dependent(cpu=on_cpu, default=part)
+
+
+@runtime_checkable
+class Render(Protocol):
+    """What draws pictures: `render`, or another renderer."""
+
+    def __call__(
+        self,
+        geoms: Geoms,
+        camera: Camera,
+        width: int,
+        height: int,
+        light: Light = LIGHT,
+        background: ArrayLike = 1.0,
+        *,
+        shadows: bool = False,
+    ) -> Image:
+        """See `render`."""
 
 
 def unproject(depth: jax.Array, camera: Camera) -> jax.Array:
@@ -239,83 +374,3 @@ def _matrix(quat: jax.Array) -> jax.Array:
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
         ]
     )
-
-
-# Where rays from an origin `o: [3]` along `d`, three arrays of components, first meet a shape around zero from outside
-# (inf where they do not), and the cosine there between the surface's normal and the direction `towards: [3]`.
-
-_Rays = list[jax.Array]
-
-
-def _nonzero(x: jax.Array) -> jax.Array:
-    return jnp.where(jnp.abs(x) < _EPS, _EPS, x)
-
-
-def _plane(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
-    t = -o[2] / _nonzero(d[2])
-    inside = [(size[k] <= 0) | (jnp.abs(o[k] + t * d[k]) <= size[k]) for k in range(2)]
-    return jnp.where(inside[0] & inside[1] & (t > 0) & (o[2] > 0), t, jnp.inf), towards[2]
-
-
-def _box(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
-    inverse = [1 / _nonzero(x) for x in d]
-    span = [jnp.abs(inverse[k]) * size[k] for k in range(3)]
-    enters = [-o[k] * inverse[k] - span[k] for k in range(3)]
-    enter = jnp.maximum(jnp.maximum(*enters[:2]), enters[2])
-    leaves = [-o[k] * inverse[k] + span[k] for k in range(3)]
-    leave = jnp.minimum(jnp.minimum(*leaves[:2]), leaves[2])
-    against = [-jnp.sign(d[k]) * towards[k] for k in range(3)]
-    cosine = jnp.where(enter == enters[0], against[0], jnp.where(enter == enters[1], against[1], against[2]))
-    return jnp.where((enter <= leave) & (enter > 0), enter, jnp.inf), cosine
-
-
-def _quadratic(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
-    """The smaller root of a t^2 + 2 b t + c, if positive; else inf."""
-    inner = b * b - a * c
-    t = (-b - jnp.sqrt(jnp.maximum(inner, 0.0))) / jnp.maximum(a, _EPS)
-    return jnp.where((inner >= 0) & (t > 0), t, jnp.inf)
-
-
-def _ball(o: jax.Array, d: _Rays, radius: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
-    along, across = d[0] ** 2 + d[1] ** 2 + d[2] ** 2, o[0] * d[0] + o[1] * d[1] + o[2] * d[2]
-    t = _quadratic(along, across, o @ o - radius**2)
-    return t, (o @ towards + t * (d[0] * towards[0] + d[1] * towards[1] + d[2] * towards[2])) / radius
-
-
-def _sphere(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _ball(o, d, size[0], towards)
-
-
-def _side(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mantle of a cylinder along z: radius `size[0]`, half length `size[1]`."""
-    t = _quadratic(d[0] ** 2 + d[1] ** 2, o[0] * d[0] + o[1] * d[1], o[:2] @ o[:2] - size[0] ** 2)
-    cosine = (o[:2] @ towards[:2] + t * (d[0] * towards[0] + d[1] * towards[1])) / size[0]
-    return jnp.where(jnp.abs(o[2] + t * d[2]) <= size[1], t, jnp.inf), cosine
-
-
-def _capsule(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
-    end = jnp.array([0.0, 0.0, 1.0]) * size[1]
-    return _nearer(
-        _side(o, d, size, towards), _nearer(_ball(o - end, d, size[0], towards), _ball(o + end, d, size[0], towards))
-    )
-
-
-def _cylinder(o: jax.Array, d: _Rays, size: jax.Array, towards: jax.Array) -> tuple[jax.Array, jax.Array]:
-    t = (jnp.sign(o[2]) * size[1] - o[2]) / _nonzero(d[2])
-    on_cap = (o[0] + t * d[0]) ** 2 + (o[1] + t * d[1]) ** 2 <= size[0] ** 2
-    cap = jnp.where(on_cap & (t > 0) & (jnp.abs(o[2]) > size[1]), t, jnp.inf)
-    return _nearer(_side(o, d, size, towards), (cap, jnp.sign(o[2]) * towards[2]))
-
-
-def _nearer(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    return jnp.minimum(a[0], b[0]), jnp.where(a[0] < b[0], a[1], b[1])
-
-
-_HIT = {
-    mujoco.mjtGeom.mjGEOM_PLANE.value: _plane,
-    mujoco.mjtGeom.mjGEOM_SPHERE.value: _sphere,
-    mujoco.mjtGeom.mjGEOM_CAPSULE.value: _capsule,
-    mujoco.mjtGeom.mjGEOM_CYLINDER.value: _cylinder,
-    mujoco.mjtGeom.mjGEOM_BOX.value: _box,
-}
-"""By MuJoCo's type."""

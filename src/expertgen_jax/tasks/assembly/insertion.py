@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from expertgen_jax.sim import control
-from expertgen_jax.task import Box, Data, Disassembly, Senses, Spectator, Start, Task, View
+from expertgen_jax.task import Box, Data, Disassembly, Observe, Senses, Spectator, Start, Task, View
 from expertgen_jax.tasks.assembly import scripts
 from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Fit, SensorErrors, Starts, widened
 from expertgen_jax.tasks.assembly.randomization import Randomization
@@ -157,14 +157,27 @@ def insertion(
             seen_yaw, tip = seen_yaw + errors.yaw, tip.at[:2].add(-errors.place)
             if mj.nsensordata:
                 sensed |= felt(data.sensordata[:6] + errors.wrench)
+        return named(data, context, tip, seen_yaw, sensed)
+
+    def true_observe(data: Data, context: Context) -> dict[str, jax.Array]:
+        tip = data.site_xpos[tip_site] - data.mocap_pos[0]
+        return named(data, context, tip, yaw_of(data.mocap_quat), sense(data))
+
+    def named(
+        data: Data, context: Context, tip: jax.Array, yaw: jax.Array, sensed: Mapping[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """What is observed, given where the tip is from the socket, how that is turned, and what is felt."""
         return {
             "tip_position": tip,
             "tip_near_hole": jnp.clip(tip[:2], -NEAR, NEAR),
-            "hand_rotation": data.qpos[3:6] - seen_yaw * jnp.array([1.0, 0, 0]),
+            "hand_rotation": data.qpos[3:6] - yaw * jnp.array([1.0, 0, 0]),
             **sensed,
-            "socket_yaw": seen_yaw,
+            "socket_yaw": yaw,
             "shape": context.fit.shape,
         }
+
+    def only_named(observe: Observe) -> Observe:
+        return lambda data, context: {name: x for name, x in observe(data, context).items() if name in observation}
 
     def final_pose(data: Data, context: Context) -> dict[str, jax.Array]:
         tip, xmat = data.site_xpos[tip_site] - data.mocap_pos[0], data.site_xmat[tip_site]
@@ -213,7 +226,8 @@ def insertion(
         preset=preset,
         max_delay=randomization.max_delay,
         reset=reset,
-        observe=lambda data, context: {name: x for name, x in observe(data, context).items() if name in observation},
+        observe=only_named(observe),
+        true_observe=only_named(true_observe),
         control=lambda data, action: control.move_target(data, action, scripts.STEP_SIZES, leads),
         success=success,
         nominal_reset=lambda key, parameters: reset(key, parameters, lateral=0.0),
