@@ -6,7 +6,7 @@ frame, so that its parameter at the hit is the depth as renderers give it: along
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -305,22 +305,8 @@ def apart(function: Callable[[], jax.Array]) -> jax.Array:
     return jax.lax.platform_dependent(cpu=on_cpu, default=part)
 
 
-@runtime_checkable
-class Render(Protocol):
-    """What draws pictures: `render`, or another renderer."""
-
-    def __call__(
-        self,
-        geoms: Geoms,
-        camera: Camera,
-        width: int,
-        height: int,
-        light: Light = LIGHT,
-        background: ArrayLike = 1.0,
-        *,
-        shadows: bool = False,
-    ) -> Image:
-        """See `render`."""
+Render = Callable[..., Image]
+"""What draws pictures: called like `render`."""
 
 
 def unproject(depth: jax.Array, camera: Camera) -> jax.Array:
