@@ -1,5 +1,6 @@
 """What the documents show: generated files are up to date, and every block of code runs."""
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -8,21 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from small import SMALL
+from small import SMALL, SMALL_STUDENT
 
 from expertgen_jax.tasks.registry import TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SMALL_STUDENT = [
-    *("--student.image-size", "16", "--student.hidden", "16", "--dagger.rounds", "2", "--dagger.worlds", "4"),
-    *("--dagger.updates", "5", "--dagger.batch-size", "16", "--dagger.eval-period", "1", "--dagger.eval-episodes", "4"),
-    *("--eval-episodes", "4"),
-]
 
 
 def generate():
@@ -68,7 +65,9 @@ def workplace(tmp_path_factory) -> Path:
         ["steer", "--task", "peg", "--run-dir", "runs/peg-0", *SMALL],
         ["distill", "--run-dir", "runs/peg-0", *SMALL_STUDENT],
     ):
-        subprocess.run([sys.executable, "-m", "expertgen_jax", *arguments], cwd=folder, check=True, env=environment())
+        with contextlib.chdir(folder):
+            code, _, err = commands.call(*arguments)
+        assert code == 0, err
     shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
 
@@ -98,8 +97,11 @@ def run_line(line: str, workplace: Path) -> None:
     command = next((word for word in words if word in ("steer", "pretrain", "distill")), "")
     small = SMALL_STUDENT if command == "distill" else SMALL if command else []
     if words[0] == "expertgen":
-        words[:1] = [sys.executable, "-m", "expertgen_jax"]
-    elif words[0] == "python":
+        with contextlib.chdir(workplace):
+            code, _, err = commands.call(*words[1:], *small)
+        assert code == 0, f"{line}\n{err}"
+        return
+    if words[0] == "python":
         words[0] = sys.executable
         script = Path(words[1])
         if not (workplace / script).exists():

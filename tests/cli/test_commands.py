@@ -2,8 +2,10 @@
 
 import dataclasses
 import fcntl
+import importlib
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,8 @@ import jax
 import jax.export
 import numpy as np
 import pytest
-from small import SMALL
+from commands import call
+from small import SMALL, SMALL_STUDENT
 
 from expertgen_jax.cli import command, reproduce
 from expertgen_jax.cli.runs import RunArguments, run_tasks
@@ -41,7 +44,7 @@ def start(script: str, *args: str, **options) -> subprocess.Popen:
     )
 
 
-def call(script: str, *args: str) -> tuple[int, str, str]:
+def run_script(script: str, *args: str) -> tuple[int, str, str]:
     process = start(script, *args)
     out, err = process.communicate()
     return process.returncode, out, err
@@ -50,10 +53,18 @@ def call(script: str, *args: str) -> tuple[int, str, str]:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "peg"
-    code, out, err = call("steer.py", "--run-dir", str(run), *SMALL)
+    code, out, err = call("steer", "--run-dir", str(run), *SMALL)
     assert code == 0, err
     assert "expert" in out and "strict success" in out
     return run
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "experiments").glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_are_the_commands(script, monkeypatch):
+    called = []
+    monkeypatch.setattr(importlib.import_module(f"expertgen_jax.cli.{script.stem}"), "main", lambda: called.append(1))
+    runpy.run_path(str(script))
+    assert called == [1]
 
 
 def steer_rows(run: Path) -> list[dict]:
@@ -78,7 +89,7 @@ def test_steer_leaves_a_complete_run_directory(small_run):
 def test_finished_phases_are_not_redone(small_run):
     times = {path: path.stat().st_mtime_ns for path in small_run.rglob("*") if path.is_file()}
     redrawn = {small_run / "summary.json", small_run / "curves.png"}
-    code, _, err = call("steer.py", "--run-dir", str(small_run), *SMALL, "--no-tensorboard", "--no-overwrite")
+    code, _, err = call("steer", "--run-dir", str(small_run), *SMALL, "--no-tensorboard", "--no-overwrite")
     assert code == 0, err
     assert {path: path.stat().st_mtime_ns for path in times if path not in redrawn} == {
         path: when for path, when in times.items() if path not in redrawn
@@ -86,7 +97,7 @@ def test_finished_phases_are_not_redone(small_run):
 
 
 def test_evaluate_prints_what_it_stores(small_run):
-    code, out, err = call("evaluate.py", "--run-dir", str(small_run), "--policy", "script", "--episodes", "32")
+    code, out, err = call("evaluate", "--run-dir", str(small_run), "--policy", "script", "--episodes", "32")
     assert code == 0, err
     figures = json.loads((small_run / "evaluations.json").read_text())["script on native, 32 episodes"]
     assert f"{figures['success']:.1%}" in out and figures["episodes"] == 32
@@ -103,7 +114,7 @@ def test_killed_run_ends_with_the_same_figures(small_run, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     (run / "expert.mp4").touch()  # rendering takes long and is tested elsewhere
-    code, _, err = call("steer.py", "--run-dir", str(run), *SMALL)
+    code, _, err = call("steer", "--run-dir", str(run), *SMALL)
     assert code == 0, err
     assert steer_rows(run) == steer_rows(small_run)
     figures, undisturbed = (json.loads((r / "summary.json").read_text()) for r in (run, small_run))
@@ -116,7 +127,7 @@ def test_a_finished_run_grows(small_run, tmp_path):
     kept = [(run / name).stat().st_mtime_ns for name in ("demos.npz", "checkpoints/prior")]
     before = steer_rows(run)
     more = ["--steer.episodes", "200", "--steer.noise-bound", "1.2", "--steer.updates", "8"]
-    code, _, err = call("steer.py", "--run-dir", str(run), *SMALL, *more)
+    code, _, err = call("steer", "--run-dir", str(run), *SMALL, *more)
     assert code == 0, err
     assert kept == [(run / name).stat().st_mtime_ns for name in ("demos.npz", "checkpoints/prior")]
     after = steer_rows(run)
@@ -131,10 +142,10 @@ def test_a_finished_run_grows(small_run, tmp_path):
 def test_what_made_a_phase_has_not_changed_is_kept_also_when_overwriting(small_run, tmp_path):
     run = shutil.copytree(small_run, tmp_path / "run")
     other = [*SMALL, "--steer.worlds", "32", "--eval-episodes", "32"]  # the latter alone would do
-    code, _, err = call("steer.py", "--run-dir", str(run), *other)
+    code, _, err = call("steer", "--run-dir", str(run), *other)
     assert code == 2 and "--steer.worlds 16, not 32" in err
     kept = [(run / name).stat().st_mtime_ns for name in ("demos.npz", "checkpoints/prior")]
-    code, _, err = call("steer.py", "--run-dir", str(run), *other, "--overwrite")
+    code, _, err = call("steer", "--run-dir", str(run), *other, "--overwrite")
     assert code == 0, err
     assert kept == [(run / name).stat().st_mtime_ns for name in ("demos.npz", "checkpoints/prior")]
     assert steer_rows(run)[0]["iteration"] == 15, "steering began afresh, with 32 worlds"
@@ -148,7 +159,7 @@ def test_flipped_bits_are_noticed(small_run, tmp_path):
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
-    code, _, err = call("evaluate.py", "--run-dir", str(run), "--policy", "prior", "--episodes", "5")
+    code, _, err = call("evaluate", "--run-dir", str(run), "--policy", "prior", "--episodes", "5")
     assert code == 2 and "is damaged" in err
 
 
@@ -156,7 +167,7 @@ def test_two_commands_do_not_share_a_run(small_run, tmp_path):
     run = shutil.copytree(small_run, tmp_path / "run")
     lock = os.open(run / ".lock", os.O_CREAT | os.O_RDWR)
     fcntl.lockf(lock, fcntl.LOCK_EX)
-    code, _, err = call("steer.py", "--run-dir", str(run), *SMALL)
+    code, _, err = run_script("steer.py", "--run-dir", str(run), *SMALL)  # a lock holds between processes
     os.close(lock)
     assert code == 2 and "another command is at work there" in err
 
@@ -174,7 +185,7 @@ def test_two_commands_do_not_share_a_run(small_run, tmp_path):
     ],
 )
 def test_mistakes_end_in_one_clear_message(tmp_path, args, said):
-    code, out, err = call("steer.py", "--run-dir", str(tmp_path / "run"), *args)
+    code, out, err = call("steer", "--run-dir", str(tmp_path / "run"), *args)
     assert code == 2
     assert all(words in err + out for words in said), err + out
     assert "Traceback" not in err
@@ -325,7 +336,7 @@ def test_reproduce_collects_the_figures_of_finished_runs(small_run, tmp_path, mo
     run = shutil.copytree(small_run, tmp_path / "runs" / "peg-native-0")
     out = tmp_path / "results" / "peg.json"
     flags = ["--seeds", "0", "--physics", "native", "--transfer-episodes", "4", "--runs", str(tmp_path / "runs")]
-    code, _, err = call("reproduce.py", "peg", *flags, "--out", str(out))
+    code, _, err = run_script("reproduce.py", "peg", *flags, "--out", str(out))
     assert code == 2 and "was made with" in err, "a run of another budget is not taken for its own"
 
     own = reproduction.run_once
@@ -427,19 +438,12 @@ def test_budget_curves_are_of_tasks_with_both_methods():
     assert reproduction.budget_curves(rows) == {"peg": {"DAgger": [(35, 0.5, 0.4, 0.6)], "BC": [(1, 0.5, 0.4, 0.6)]}}
 
 
-SMALL_STUDENT = [
-    *("--student.image-size", "16", "--student.hidden", "16", "--dagger.rounds", "2", "--dagger.worlds", "4"),
-    *("--dagger.updates", "5", "--dagger.batch-size", "16", "--dagger.eval-period", "1", "--dagger.eval-episodes", "4"),
-    *("--eval-episodes", "4"),
-]
-
-
 @pytest.fixture(scope="session")
 def student_run(small_run, tmp_path_factory) -> Path:
     """A copy of the small run with a student that its hardly trained expert made."""
     run = tmp_path_factory.mktemp("runs") / "taught"
     shutil.copytree(small_run, run)
-    code, out, err = call("distill.py", "--run-dir", str(run), *SMALL_STUDENT)
+    code, out, err = call("distill", "--run-dir", str(run), *SMALL_STUDENT)
     assert code == 0, err
     assert "depth student, visual default" in out
     return run
@@ -451,7 +455,7 @@ def test_distill_leaves_a_student_in_the_run_directory(student_run):
     assert not (folder / "checkpoints" / "training").exists(), "labels are large"
     summary = json.loads((folder / "summary.json").read_text())
     assert {"expert_success", "depth student, visual off", "labelled", "versions"} <= summary.keys()
-    code, _, err = call("distill.py", "--run-dir", str(student_run), *SMALL_STUDENT)
+    code, _, err = call("distill", "--run-dir", str(student_run), *SMALL_STUDENT)
     assert code == 0 and "distil " not in err, "it is not made twice"
 
 
@@ -476,7 +480,7 @@ def same_policy(run: Path, kit: Path) -> None:
 
 
 def test_an_expert_is_exported(small_run, tmp_path):
-    code, _, err = call("export.py", "--run-dir", str(small_run), "--policy", "expert", "--out", str(tmp_path / "kit"))
+    code, _, err = call("export", "--run-dir", str(small_run), "--policy", "expert", "--out", str(tmp_path / "kit"))
     assert code == 0, err
     run = load_run(small_run)
     program = jax.export.deserialize(bytearray((tmp_path / "kit" / "policy.jax").read_bytes())).call
@@ -488,53 +492,51 @@ def test_an_expert_is_exported(small_run, tmp_path):
         there = program(vectors, np.zeros((2, 0), np.float32), np.zeros(2, np.uint32))
         np.testing.assert_allclose(there, here, atol=1e-5)
         before, (world, _) = world.obs, episode.advance(run.env, world, here)
-    code, out, err = call("../examples/deploy.py", str(tmp_path / "kit"), "1")
+    code, out, err = run_script("../examples/deploy.py", str(tmp_path / "kit"), "1")
     assert code == 0 and "expert of peg" in out, err
 
 
 def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
     flags = ("--run-dir", str(student_run), "--policy", "student")
-    code, out, err = call("evaluate.py", *flags, "--visual", "strong", "--episodes", "4")
+    code, out, err = call("evaluate", *flags, "--visual", "strong", "--episodes", "4")
     assert code == 0 and "depth student, visual strong" in out, err
-    code, out, err = call("export.py", *flags, "--out", str(tmp_path / "kit"))
+    code, out, err = call("export", *flags, "--out", str(tmp_path / "kit"))
     assert code == 0, err
     same_policy(student_run, tmp_path / "kit")
-    code, out, err = call("../examples/deploy.py", str(tmp_path / "kit"), "1")
+    code, out, err = run_script("../examples/deploy.py", str(tmp_path / "kit"), "1")
     assert code == 0 and "ms to act" in out, err
     card = tmp_path / "kit" / "card.json"
     card.write_text(card.read_text().replace('"version": 2', '"version": 99'))
-    code, _, err = call("../examples/deploy.py", str(tmp_path / "kit"))
+    code, _, err = run_script("../examples/deploy.py", str(tmp_path / "kit"))
     assert code != 0 and err.strip().endswith("version 99 of the format; this script knows version 2")
     card.write_text(card.read_text().replace('"version": 99', '"version": 2'))
     program = (tmp_path / "kit" / "policy.jax").read_bytes()
     (tmp_path / "kit" / "policy.jax").write_bytes(program[:4096] + bytes(64) + program[4160:])
-    code, _, err = call("../examples/deploy.py", str(tmp_path / "kit"))
+    code, _, err = run_script("../examples/deploy.py", str(tmp_path / "kit"))
     assert code != 0 and "policy.jax: missing or damaged" in err and "Traceback" not in err
     for flags, problem in (((), "required: folder"), ((str(tmp_path),), "no card.json"), ((".", "0"), "at least 1")):
-        code, _, err = call("../examples/deploy.py", *flags)
+        code, _, err = run_script("../examples/deploy.py", *flags)
         assert code != 0 and problem in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
     ("script", "flags", "problem"),
     [
-        ("distill.py", ("--student.image-size", "20"), "--student.image-size must be a multiple of 8, got 20"),
+        ("distill", ("--student.image-size", "20"), "--student.image-size must be a multiple of 8, got 20"),
         (
-            "distill.py",
+            "distill",
             ("--student.image-size", "24"),
             "was made with --student.image-size 16, not 24: choose another --name",
         ),
-        ("distill.py", ("--dagger.alpha-end", "1.5"), "--dagger.alpha-end must be at most 1"),
-        ("distill.py", ("--name", "../elsewhere"), "a plain name, please"),
-        ("distill.py", ("--name", "..", "--overwrite"), "a plain name, please"),
-        ("evaluate.py", ("--policy", "student", "--student", "rgb"), "--student rgb: the run has depth"),
-        ("export.py", ("--student", "rgb"), "--student rgb: the run has depth"),
+        ("distill", ("--dagger.alpha-end", "1.5"), "--dagger.alpha-end must be at most 1"),
+        ("distill", ("--name", "../elsewhere"), "a plain name, please"),
+        ("distill", ("--name", "..", "--overwrite"), "a plain name, please"),
+        ("evaluate", ("--policy", "student", "--student", "rgb"), "--student rgb: the run has depth"),
+        ("export", ("--student", "rgb"), "--student rgb: the run has depth"),
     ],
 )
 def test_mistakes_with_students_are_explained_in_one_line(student_run, script, flags, problem):
-    code, _, err = call(
-        script, "--run-dir", str(student_run), *(SMALL_STUDENT if script == "distill.py" else ()), *flags
-    )
+    code, _, err = call(script, "--run-dir", str(student_run), *(SMALL_STUDENT if script == "distill" else ()), *flags)
     assert code == 2
     assert problem in err.strip().splitlines()[-1]
 
@@ -543,7 +545,7 @@ def test_a_run_without_an_expert_teaches_nobody(small_run, tmp_path):
     run = tmp_path / "unfinished"
     shutil.copytree(small_run, run)
     shutil.rmtree(run / "checkpoints" / "expert")
-    code, _, err = call("distill.py", "--run-dir", str(run))
+    code, _, err = call("distill", "--run-dir", str(run))
     assert code == 2 and "holds no expert yet: finish steer with the same directory first" in err
 
 

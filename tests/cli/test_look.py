@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import pytest
 from PIL import Image
 
@@ -15,7 +16,7 @@ from expertgen_jax.tasks.registry import FAMILIES, TASKS
 EXAMPLE = (Path(__file__).parents[2] / "examples" / "push_puck.py").read_text()
 
 
-def call(*args: str, **environment: str) -> tuple[int, str, str]:
+def run_apart(*args: str, **environment: str) -> tuple[int, str, str]:
     words = [sys.executable, "-m", "expertgen_jax", *args]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", **environment}
     result = subprocess.run(words, capture_output=True, text=True, env=environment)
@@ -24,31 +25,31 @@ def call(*args: str, **environment: str) -> tuple[int, str, str]:
 
 def test_help_answers_at_once():
     start = time.monotonic()
-    code, out, _ = call("--help")
+    code, out, _ = run_apart("--help")
     assert time.monotonic() - start < 1.0
     assert code == 0 and all(f"  {name} " in out for name in COMMANDS)
-    assert call()[1] == out
+    assert run_apart()[1] == out
 
 
 def test_a_device_that_is_not_there_is_said():
-    code, _, err = call("check", "peg", JAX_PLATFORMS="cuda")
+    code, _, err = run_apart("check", "peg", JAX_PLATFORMS="cuda")
     assert code == 2 and "JAX_PLATFORMS=cuda: JAX finds no such device" in err and "Traceback" not in err
 
 
 def test_a_misspelt_command_is_told_the_nearest():
-    code, _, err = call("ster")
+    code, _, err = run_apart("ster")
     assert code == 2 and "did you mean steer" in err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command):
-    code, out, _ = call(command, "--help")
+    code, out, _ = commands.call(command, "--help")
     assert code == 0 and f"usage: expertgen {command}" in out
 
 
 def test_tasks_are_listed():
-    code, out, _ = call("tasks")
+    code, out, _ = run_apart("tasks")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [*TASKS, *FAMILIES]
     assert all(len(line.split()) > 3 for line in out.splitlines())
@@ -56,7 +57,7 @@ def test_tasks_are_listed():
 
 @pytest.mark.slow
 def test_check_tells_of_a_task_and_its_script():
-    code, out, err = call("check", "peg", "--seed", "3")
+    code, out, err = commands.call("check", "peg", "--seed", "3")
     assert code == 0 and not err, err
     assert "20 numbers observed, 3 more known to critics, 6 in an action" in out
     assert "script, episode 3: " in out and "height_above_bottom" in out
@@ -108,7 +109,7 @@ def test_mistakes_in_a_task_file_are_named(tmp_path, name):
     more, expected, said = MISTAKES[name]
     path = tmp_path / f"{name}.py"
     path.write_text(f"{EXAMPLE}{more}\n")
-    code, _, err = call("check", str(path), "--episodes", "8")
+    code, _, err = commands.call("check", str(path), "--episodes", "8")
     assert code == expected and said in err, err
     assert "Traceback" not in err
 
@@ -117,7 +118,7 @@ def test_mistakes_in_a_task_file_are_named(tmp_path, name):
 def test_view_writes_a_video_without_a_display(tmp_path):
     out = tmp_path / "new" / "a.webp"
     flags = ("--policy", "random", "--out", str(out), "--episodes", "1", "--height", "64", "--cameras")
-    code, _, err = call("view", "peg", *flags, DISPLAY="")
+    code, _, err = run_apart("view", "peg", *flags, DISPLAY="")
     assert code == 0, err
     with Image.open(out) as picture:
         assert picture.size == (85, 64) and picture.n_frames > 30
@@ -133,6 +134,7 @@ def test_view_writes_a_video_without_a_display(tmp_path):
         (("peg", "--policy", "expert", "--out", "a.mp4"), "--policy expert: peg has script, zero, random"),
     ],
 )
-def test_what_view_cannot_show_is_said(flags, said):
-    code, _, err = call("view", *flags, DISPLAY="")
+def test_what_view_cannot_show_is_said(monkeypatch, flags, said):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    code, _, err = commands.call("view", *flags)
     assert code == 2 and said in err and "Traceback" not in err

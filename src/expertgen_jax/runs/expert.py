@@ -28,9 +28,6 @@ from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Level
 from expertgen_jax.tasks import registry
 
-HEIGHT = 360
-"""Of `expert.mp4` (pixels); a person waits for it."""
-
 
 class ExpertRun:
     """A run on its environment.
@@ -208,7 +205,7 @@ class ExpertRun:
         self.progress("video", 0.0, f"{episodes} episodes of prior and expert")
         env, key = self.on("native"), jax.random.key(SELECTION_SEED)
         agents = self.agent("prior"), self.agent("expert")
-        panels = [recording.clips(env, agent, key, episodes, height=HEIGHT) for agent in agents]
+        panels = [recording.clips(env, agent, key, episodes) for agent in agents]
         recording.try_to_write(path, panels, env.task)
         self.progress("video", 1.0, f"{episodes} episodes of prior and expert")
 

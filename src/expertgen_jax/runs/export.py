@@ -69,12 +69,13 @@ class Brain(NamedTuple):
 def of_expert(run: ExpertRun) -> Brain:
     """The expert of a run."""
     agent = run.agent("expert")
-    obs = jnp.zeros(episode.sizes(run.env)[0])
+    world = jax.eval_shape(lambda k: episode.reset(run.env, k), jax.random.key(0))
 
     def policy(vectors: jax.Array, pictures: jax.Array, key: jax.Array) -> jax.Array:
-        seeing: Any = SimpleNamespace(obs=vectors[0], steps=jnp.int32(1))
+        seeing = world.replace(obs=vectors[0], steps=jnp.int32(1))  # an expert sees nothing else
         return agent.act(jnp.concatenate([vectors[1:], vectors[-1:]]), seeing, key)[1]
 
+    obs = jnp.zeros(world.obs.shape)
     return Brain("expert", policy, Percept(obs, jnp.zeros(0)), run.settings.steer.history, "state")
 
 

@@ -20,6 +20,8 @@ RATE = 10.0
 """Pictures a second, or nearly: every so many control steps there is one."""
 AFTERWARDS = 6
 """Pictures that show an episode's end."""
+HEIGHT = 360
+"""Of the videos of a run (pixels); a person waits for them."""
 
 
 class Poses(NamedTuple):
@@ -41,7 +43,7 @@ def clips(
     episodes: int,
     *,
     first: int = 0,
-    height: int = 480,
+    height: int | None = None,
     seen: Seen | None = None,
 ) -> list[np.ndarray]:
     """Plays episodes and draws them, each until half a second after its end.
@@ -52,7 +54,7 @@ def clips(
       key: of the episodes; the same key starts them alike for every agent.
       episodes: how many.
       first: number of the first one.
-      height: of the pictures (pixels); they are 4 : 3.
+      height: of the pictures (pixels), by default `HEIGHT`; they are 4 : 3.
       seen: pictures that stand in a corner, such as what a student sees.
 
     Returns:
@@ -65,7 +67,7 @@ def clips(
             agent.name,
             jax.tree.map(operator.itemgetter(i), worlds),
             jax.tree.map(operator.itemgetter(i), frames),
-            height=height,
+            height=height or HEIGHT,
             seen=seen,
         )
         for i in range(episodes)
