@@ -5,6 +5,7 @@ protocol here, whose `__call__` says what it takes and returns; plain functions 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -177,6 +178,10 @@ class View(NamedTuple):
     target: tuple[float, float, float]
     fovy: float = 0.8
     body: str = ""
+
+    def pixel(self, size: int) -> float:
+        """How much of what it looks at a pixel covers (m), in pictures of `size` pixels."""
+        return 2 * math.dist(self.eye, self.target) * math.tan(self.fovy / 2) / size
 
 
 class Box(NamedTuple):

@@ -26,7 +26,7 @@ from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.learning import demos, student
 from expertgen_jax.runs import reproduction
-from expertgen_jax.runs.directory import Place, open_directory
+from expertgen_jax.runs.directory import Place, RunDirectory, open_directory
 from expertgen_jax.runs.opening import load_run, open_run
 from expertgen_jax.runs.settings import RunSettings, check, from_json, to_json, with_preset
 from expertgen_jax.runs.student import load_student
@@ -451,12 +451,30 @@ def student_run(small_run, tmp_path_factory) -> Path:
 
 def test_distill_leaves_a_student_in_the_run_directory(student_run):
     folder = student_run / "students" / "depth"
-    assert all((folder / name).stat().st_size > 0 for name in ("config.json", "metrics.jsonl", "student.mp4"))
-    assert not (folder / "checkpoints" / "training").exists(), "labels are large"
+    files = ("config.json", "metrics.jsonl", "student.mp4", "curves.png")
+    assert all((folder / name).stat().st_size > 0 for name in files)
+    assert not (folder / "checkpoints" / "labels").exists(), "they are large"
     summary = json.loads((folder / "summary.json").read_text())
     assert {"expert_success", "depth student, visual off", "labelled", "versions"} <= summary.keys()
+    assert (summary["ended"], summary["rounds"]) == ("out of rounds", 2)
     code, _, err = call("distill", "--run-dir", str(student_run), *SMALL_STUDENT)
     assert code == 0 and "distil " not in err, "it is not made twice"
+
+
+def test_a_finished_distillation_goes_on_with_a_larger_budget(student_run, tmp_path):
+    run = shutil.copytree(student_run, tmp_path / "run")
+    folder = run / "students" / "depth"
+    before = [row for row in RunDirectory(folder).rows() if row["phase"] == "distil"]
+    more = ("--dagger.rounds", "3", "--dagger.learning-rate", "3e-4")
+    code, _, err = call("distill", "--run-dir", str(run), *SMALL_STUDENT, *more)
+    assert code == 0, err
+    after = [row for row in RunDirectory(folder).rows() if row["phase"] == "distil"]
+    assert after[: len(before)] == before and [row["round"] for row in after] == [1, 2, 3]
+    assert after[2]["labelled"] > after[1]["labelled"]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["rounds"] == 3 and summary["labelled"] == after[2]["labelled"]
+    (event,) = json.loads((folder / "config.json").read_text())["history"]
+    assert event["settings"] == {"dagger.rounds": 2, "dagger.learning_rate": 0.001}
 
 
 def same_policy(run: Path, kit: Path) -> None:

@@ -60,6 +60,7 @@ def test_check_tells_of_a_task_and_its_script():
     code, out, err = commands.call("check", "peg", "--seed", "3")
     assert code == 0 and not err, err
     assert "20 numbers observed, 3 more known to critics, 6 in an action" in out
+    assert "cameras, mm that a pixel of 64 x 64 covers: front 2.7, side 2.7, wrist 1.2" in out
     assert "script, episode 3: " in out and "height_above_bottom" in out
 
 

@@ -54,6 +54,18 @@ def test_curves_draw_what_the_rows_say(tmp_path, drawn) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
 
 
+def test_curves_of_a_student(tmp_path, drawn) -> None:
+    rows = [{"phase": "distil", "round": i, "loss": 1 / i, "alpha": 1 - i / 4, "train_success": 0.9} for i in (1, 2, 3)]
+    rows[2] |= {"success": 0.73, "success_low": 0.70, "success_high": 0.76}
+    figures.distillation(rows, tmp_path / "curves.png", references={"expert": 0.99})
+    success, loss, alpha = drawn[0].axes
+    assert lines(success)["evaluated, 95 % interval"] == ([3], [0.73])
+    assert lines(success)["training"] == ([1, 2, 3], [0.9] * 3) and "expert, 99.0 %" in lines(success)
+    assert lines(loss) == {"loss": ([1, 2, 3], [1, 0.5, 1 / 3])}
+    assert lines(alpha) == {"expert acts": ([1, 2, 3], [0.75, 0.5, 0.25])}
+    assert imageio.imread(tmp_path / "curves.png").size
+
+
 @pytest.mark.parametrize("rows", [[], PRETRAIN, STEER[:1], [{"phase": "steer", "episodes": 3}]])
 def test_curves_of_a_run_that_has_barely_begun(rows, tmp_path, drawn) -> None:
     figures.curves(rows, tmp_path / "curves.png", references={})

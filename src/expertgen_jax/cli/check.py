@@ -9,6 +9,7 @@ import tyro
 from expertgen_jax import bounds
 from expertgen_jax.bounds import Count, Seed
 from expertgen_jax.cli import command
+from expertgen_jax.learning.student import StudentConfig
 from expertgen_jax.runs import settings
 from expertgen_jax.runs.settings import RunSettings
 from expertgen_jax.sim import episode
@@ -50,6 +51,10 @@ def check(args: Check) -> None:
         f"{task.name}: the contract is kept. {observed} numbers observed, {known} more known to critics, "
         f"{task.action_size} in an action; {1 / task.control_dt:g} control steps a second, at most {task.horizon}"
     )
+    if task.cameras:
+        size = StudentConfig.image_size
+        pixels = ", ".join(f"{name} {1000 * view.pixel(size):.1f}" for name, view in task.cameras.items())
+        print(f"cameras, mm that a pixel of {size} x {size} covers: {pixels}")
     trial = try_task(env, args.seed, args.episodes)
     print(f"script, episode {args.seed}: {trial.first}")
     print(f"script, {args.episodes} episodes: {trial.success:.1%} succeed")

@@ -38,7 +38,7 @@ def curves(rows: Sequence[Row], path: str | os.PathLike[str], *, references: Map
     success = figure.add_subplot(grid[:, :2])
     prior, losses, value, saturation = (figure.add_subplot(grid[i // 2, 2 + i % 2]) for i in range(4))
 
-    _success(success, rows, references)
+    _success(success, rows, references, "steer", "episodes", "training episodes")
     _lines(prior, rows, "pretrain", "step", {"loss": ("loss", _EXPERT)})
     prior.set(title="Prior: behaviour cloning", yscale="log" if prior.lines else "linear")
     learner = {"critic_loss": ("critic", _EXPERT)}
@@ -50,30 +50,65 @@ def curves(rows: Sequence[Row], path: str | os.PathLike[str], *, references: Map
     saturation.set(title="Noise at its bound", ylim=(0, 1))
     saturation.yaxis.set_major_formatter(PercentFormatter(1.0))
 
+    _finished(figure, success, path)
+
+
+def distillation(rows: Sequence[Row], path: str | os.PathLike[str], *, references: Mapping[str, float]) -> None:
+    """Draws the learning curves of a student as a PNG; the file appears whole or not at all.
+
+    Large: success against rounds, evaluated and in training, where the expert acts now and then. Small: the loss, and
+    the expert's share of the decisions.
+
+    Args:
+      rows: of `metrics.jsonl`, in order; those of phase `distil` have `round, loss, alpha, train_success`, some
+        `success, success_low, success_high`.
+      path: of the PNG.
+      references: name to success in [0, 1], drawn as dashed lines.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    figure = Figure(figsize=(9.5, 4.4), layout="constrained")
+    grid = figure.add_gridspec(2, 3)
+    success = figure.add_subplot(grid[:, :2])
+    loss, alpha = (figure.add_subplot(grid[i, 2]) for i in range(2))
+    _success(success, rows, references, "distil", "round", "rounds")
+    _lines(loss, rows, "distil", "round", {"loss": ("loss", _EXPERT)})
+    loss.set(title="Loss on all labels", yscale="log" if loss.lines else "linear")
+    _lines(alpha, rows, "distil", "round", {"alpha": ("expert acts", _EXPERT)})
+    alpha.set(title="Decisions of the expert", ylim=(0, 1.02))
+    alpha.yaxis.set_major_formatter(PercentFormatter(1.0))
+    _finished(figure, success, path)
+
+
+def _finished(figure: Figure, large: Axes, path: str | os.PathLike[str]) -> None:
+    """Writes a figure of learning curves, without those of which there is nothing."""
     for axes in figure.axes:
         axes.set_visible(bool(axes.lines))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.title.set_fontsize(13 if axes is success else 10)
-        axes.tick_params(labelsize=10 if axes is success else 8, color=_GREY, labelcolor=_GREY)
+        axes.title.set_fontsize(13 if axes is large else 10)
+        axes.tick_params(labelsize=10 if axes is large else 8, color=_GREY, labelcolor=_GREY)
     with atomic(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
 
 
-def _success(axes: Axes, rows: Sequence[Row], references: Mapping[str, float]) -> None:
-    x, y = _series(rows, "steer", "episodes", "train_success")
+def _success(
+    axes: Axes, rows: Sequence[Row], references: Mapping[str, float], phase: str, over: str, label: str
+) -> None:
+    x, y = _series(rows, phase, over, "train_success")
     if x:
         axes.plot(x, y, color=_TRAIN, linewidth=1, alpha=0.7, label="training")
-    x, low, high = _series(rows, "steer", "episodes", "success_low", "success_high")
+    x, low, high = _series(rows, phase, over, "success_low", "success_high")
     axes.fill_between(x, low, high, color=_EXPERT, alpha=0.18, linewidth=0)
-    x, y = _series(rows, "steer", "episodes", "success")
+    x, y = _series(rows, phase, over, "success")
     if x:
         axes.plot(x, y, "o-", color=_EXPERT, linewidth=2.2, markersize=4, label="evaluated, 95 % interval")
     for i, (name, level) in enumerate(references.items()):
-        label = f"{name.removesuffix('_success')}, {100 * level:.1f} %"
-        axes.axhline(level, color=_REFERENCE_COLOURS[i % 4], linestyle="--", linewidth=1.3, label=label)
-    axes.set(title="Success", xlabel="training episodes", ylim=(-0.02, 1.02))
+        named = f"{name.removesuffix('_success')}, {100 * level:.1f} %"
+        axes.axhline(level, color=_REFERENCE_COLOURS[i % 4], linestyle="--", linewidth=1.3, label=named)
+    axes.set(title="Success", xlabel=label, ylim=(-0.02, 1.02))
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -2,7 +2,9 @@
 
 import functools
 import math
+import shutil
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -12,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from expertgen_jax.learning import steering, student
-from expertgen_jax.learning.dagger import Dagger, DaggerConfig, DaggerState
+from expertgen_jax.learning.dagger import Dagger, DaggerConfig, DaggerState, Labels, filled
 from expertgen_jax.learning.demos import DemoSet, windows
 from expertgen_jax.learning.diffusion import Cloning, DiffusionConfig, Prior
 from expertgen_jax.learning.steering import Expert, SteerConfig, Steering, SteerState
@@ -213,13 +215,14 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
     """Plays, labels and learns until the student reaches the target, or nothing gets better.
 
     A student that reaches `config.target` on the selection episodes is put to the test on fresh ones, as in `steer`.
-    Goes on from the last checkpoint in the run directory.
+    Goes on from the last checkpoint in the run directory. Labels, which are gigabytes, are kept apart from it and only
+    while distillation lasts; where a finished one goes on, it gathers new ones.
 
     Returns:
       The student, of all rounds that were evaluated, whose success is surest; of equals the latest.
     """
     config = dagger.config
-    series = checkpoint.Series(run.checkpoints / "training")
+    series, hoard = (checkpoint.Series(run.checkpoints / name) for name in ("training", "labels"))
     clock = _Clock()
 
     def init(dagger: Dagger) -> tuple[DaggerState, Best]:
@@ -228,9 +231,14 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
 
     shapes = jax.eval_shape(init, dagger)
     memory.check(shapes, "take fewer --dagger.labels, or a smaller --student.image-size")
-    restored, last = _restored(run, series, shapes, "distil", "round")
-    state, best = jax.jit(init)(dagger) if restored is None else restored
+    state, best = jax.jit(init)(dagger)
+    restored, last = _restored(run, series, _without_labels(shapes), "distil", "round")
+    if restored is not None:
+        (light, best), empty = restored, state.labels
+        state = light.replace(labels=_labels(hoard, int(light.round), int(light.labels.count), empty))
     earlier = last.get("wall_s", 0.0)
+    forgotten = last.get("labelled", 0) - int(state.labels.count)
+    saved, save_s = clock.elapsed(), 0.0
 
     @clock.compiled(donate_argnums=1)
     def play_round(dagger: Dagger, state: DaggerState) -> tuple[DaggerState, dict[str, jax.Array]]:
@@ -244,7 +252,7 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
     while not (reason := ended(best, played := int(state.round), config.rounds, config)):
         state, figures = play_round(dagger, state)
         played += 1
-        row: dict[str, Any] = {"phase": "distil", "round": played, "labelled": int(state.labels.count)}
+        row: dict[str, Any] = {"phase": "distil", "round": played, "labelled": forgotten + int(state.labels.count)}
         row |= {name: float(x) for name, x in figures.items()}
         due = played % config.eval_period == 0 or played == config.rounds
         if due:
@@ -257,13 +265,49 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
             row |= _evaluated(chosen)
         row |= {"wall_s": earlier + clock.elapsed() + clock.compile_s}
         run.log(row, step=row["labelled"])
-        if due:
-            series.save(played, (state, best))
+        # What takes longer than a second is saved so seldom that it takes a tenth of the time.
+        if due and (began := clock.elapsed()) - saved >= 10 * (save_s - 1.0):
+            hoard.save(played, _kept(state.labels))
+            series.save(played, _without_labels((state, best)))
+            saved = clock.elapsed()
+            save_s = saved - began
         text = f"{row['labelled']} decisions labelled, loss {row['loss']:.4f}"
         text += f", best {best.success:.1%}" if best.episodes else ""
         progress("distil", played / config.rounds, text)
-    progress("distil", 1.0, f"{reason}: {best.success:.1%}")
+    series.save(played, _without_labels((state, best)))
+    shutil.rmtree(hoard.folder, ignore_errors=True)
+    run.keep_rows(lambda row: row["phase"] != "distilled")
+    row = {"phase": "distilled", "ended": reason, "round": played, **_evaluated(best)}
+    run.log(row, step=forgotten + int(state.labels.count))
+    progress("distil", 1.0, f"{reason}: {best.success:.1%} on {int(best.episodes)} episodes")
     return best.policy
+
+
+def _without_labels(state_and_best: tuple[DaggerState, Best]) -> tuple[DaggerState, Best]:
+    """The same, but for how many labels there are."""
+    state, best = state_and_best
+    return state.replace(labels=state.labels.replace(percepts=None, chunks=None)), best
+
+
+def _kept(labels: Labels) -> tuple[Any, Any]:
+    """Percepts and chunks, as many as there are."""
+    count = int(filled(labels))
+    return jax.tree.map(lambda x: x[:count], (labels.percepts, labels.chunks))
+
+
+def _labels(hoard: checkpoint.Series, number: int, count: int, empty: Labels) -> Labels:
+    """The labels that were saved with a state of which there were `count`; none where they are gone."""
+    kept, arrays = min(count, len(empty.chunks)), (empty.percepts, empty.chunks)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((kept, *x.shape[1:]), x.dtype), arrays)
+    try:
+        saved = checkpoint.restore(hoard.folder / str(number), like)
+    except FileNotFoundError:
+        return empty
+    except checkpoint.DamagedError as error:
+        warnings.warn(f"{error}; labels are gathered anew", stacklevel=2)
+        return empty
+    percepts, chunks = jax.tree.map(lambda old, new: old.at[:kept].set(new), arrays, saved)
+    return Labels(percepts, chunks, jnp.int32(count))
 
 
 def _restored(

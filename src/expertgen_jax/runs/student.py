@@ -1,6 +1,5 @@
 """Students of a run: each has a directory of its own, `students/NAME`, inside the expert's."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +11,11 @@ from expertgen_jax.errors import UserError
 from expertgen_jax.learning import student
 from expertgen_jax.learning.dagger import Dagger
 from expertgen_jax.learning.student import Eyes, Student
-from expertgen_jax.runs import checkpoint, loops, recording
+from expertgen_jax.runs import checkpoint, figures, loops, recording
 from expertgen_jax.runs.directory import Figures, RunDirectory, open_directory, read_settings
 from expertgen_jax.runs.expert import ExpertRun, evaluated_once
 from expertgen_jax.runs.provenance import provenance
-from expertgen_jax.runs.settings import StudentSettings, from_json, to_json
+from expertgen_jax.runs.settings import GROWING_STUDENT, StudentSettings, from_json, to_json
 from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.evaluation import SELECTION_SEED
 from expertgen_jax.sim.rollout import Agent
@@ -55,15 +54,14 @@ class StudentRun:
         """The student in the directory, or the end of a distillation that goes on where it stopped."""
         dagger, path = self.dagger(), self.directory.checkpoints / "student"
         try:
-            learnt = checkpoint.restore(path, jax.eval_shape(lambda k: dagger.init(k).student, jax.random.key(0)))
+            return checkpoint.restore(path, jax.eval_shape(lambda k: dagger.init(k).student, jax.random.key(0)))
         except (FileNotFoundError, checkpoint.DamagedError) as error:
             if isinstance(error, checkpoint.DamagedError):
                 print(f"warning: {error}; distilling anew", file=sys.stderr)
             key = jax.random.fold_in(jax.random.key(self.settings.seed), _DISTILLATION)
             learnt = loops.distill(self.directory, dagger, key, self.run.progress)
             checkpoint.save(path, learnt)
-        shutil.rmtree(self.directory.checkpoints / "training", ignore_errors=True)  # the labels: hundreds of megabytes
-        return learnt
+            return learnt
 
     def agent(self, visual: Level, env: Env | None = None, renderer: Renderer = "rays") -> Agent:
         """The student as an agent that sees under a visual randomisation, in `env` (by default the run's)."""
@@ -103,15 +101,17 @@ class StudentRun:
         return recording.through_cameras(env, config.image_size, colour=config.modality == "rgb")
 
     def finish(self) -> tuple[Figures, Figures]:
-        """Writes `summary.json`; returns the evaluations without and with visual randomisation."""
+        """Draws `curves.png`, writes `summary.json`; returns the evaluations without and with visual randomisation."""
         evaluations = self.evaluation("off"), self.evaluation("default")
+        expert, rows = self.run.evaluation(self.teacher)["success"], self.directory.rows()
+        figures.distillation(rows, self.directory.path / "curves.png", references={"expert": expert})
         summary = {
             "task": self.run.env.task.name,
             "student": self.name,
             "physics": self.run.env.model.backend,
             **provenance(),
-            "expert_success": self.run.evaluation(self.teacher)["success"],
-            **{figures["policy"]: {name: figures[name] for name in ("success", "ci95")} for figures in evaluations},
+            "expert_success": expert,
+            **{found["policy"]: {name: found[name] for name in ("success", "ci95")} for found in evaluations},
             "eval_episodes": evaluations[0]["episodes"],
             **self.cost(),
         }
@@ -119,9 +119,11 @@ class StudentRun:
         return evaluations
 
     def cost(self) -> dict[str, Any]:
-        """Decisions labelled, and seconds that the distillation took."""
-        last = [row for row in self.directory.rows() if row["phase"] == "distil"][-1]
-        return {"labelled": last["labelled"], "distil_s": last["wall_s"]}
+        """Why the distillation ended, decisions labelled, rounds, and seconds that it took."""
+        rows = self.directory.rows()
+        ended = next(row["ended"] for row in rows if row["phase"] == "distilled")
+        last = [row for row in rows if row["phase"] == "distil"][-1]
+        return {"ended": ended, "labelled": last["labelled"], "rounds": last["round"], "distil_s": last["wall_s"]}
 
 
 def open_student(
@@ -140,8 +142,19 @@ def open_student(
     run.agent("expert")
     Eyes(run.env, settings.student, VISUAL_RANDOMIZATIONS[settings.visual])
     path = run.directory.path / "students" / name
-    directory = open_directory(path, to_json(settings), overwrite=overwrite, option="--name")
+    directory = open_directory(path, to_json(settings), overwrite=overwrite, option="--name", change=_change)
     return StudentRun(run, directory, settings, name)
+
+
+def _change(directory: RunDirectory, names: list[str]) -> list[str]:
+    """Of changed settings those for which a student has to start afresh; where there are none, removes what is
+    outdated."""
+    if fixed := [name for name in names if name not in GROWING_STUDENT]:
+        return fixed
+    directory.remove("summary.json", "curves.png")
+    if names != ["eval_episodes"]:
+        directory.remove("checkpoints/student", "student.mp4", "evaluations.json")
+    return []
 
 
 def load_student(run: ExpertRun, name: str | None = None) -> StudentRun:
