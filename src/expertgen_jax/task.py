@@ -192,6 +192,10 @@ class Box(NamedTuple):
     body: str = ""
 
 
+CLUTTER = (0.12, 0.25)
+"""Where things that do not matter lie unless a task says otherwise, from so far to so far from the origin (m)."""
+
+
 class Senses(NamedTuple):
     """What a student perceives, and nothing else: it must not tell what only cameras can.
 
@@ -207,7 +211,7 @@ class Senses(NamedTuple):
     sense: Sense
     cameras: Mapping[str, View] = {}
     workspace: Box | None = None
-    clutter: tuple[float, float] = (0.12, 0.25)
+    clutter: tuple[float, float] = CLUTTER
 
 
 class Spectator(NamedTuple):

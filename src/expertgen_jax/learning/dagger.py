@@ -152,7 +152,7 @@ class Dagger(struct.PyTreeNode):
         """An untrained student and no labels."""
         key, memory_key, student_key = jax.random.split(key, 3)
         percepts, shape = self.eyes.init(memory_key).percepts, (self.expert.chunk, self.env.task.action_size)
-        capacity = min(self.config.labels, self.config.rounds * self.config.worlds * self.decisions)
+        capacity = self.config.labels
         fresh = student.untrained(self.student, percepts, shape, student_key)
         return DaggerState(
             key=key,

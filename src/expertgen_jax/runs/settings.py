@@ -76,7 +76,10 @@ GROWING = {
     *(f"steer.learner.{field.name}" for field in dataclasses.fields(TD3Config) if field.name not in _SHAPES),
 }
 """Settings of a run that may change on the way, by dotted names: steering then goes on with the new ones."""
-GROWING_STUDENT = {"eval_episodes", *(f"dagger.{field.name}" for field in dataclasses.fields(DaggerConfig))}
+GROWING_STUDENT = {
+    "eval_episodes",
+    *(f"dagger.{field.name}" for field in dataclasses.fields(DaggerConfig) if field.name != "labels"),
+}
 """Settings of a student that may change on the way: distillation then goes on with the new ones."""
 Phase = Literal["demos", "prior", "steer", "evaluation"]
 PHASES: tuple[Phase, ...] = get_args(Phase)

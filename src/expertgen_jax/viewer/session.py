@@ -10,10 +10,9 @@ import numpy as np
 
 from expertgen_jax.runs import recording
 from expertgen_jax.sim import episode, rollout
-from expertgen_jax.sim.episode import Env, World
+from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.rollout import Agent
-from expertgen_jax.vision import camera
-from expertgen_jax.vision.camera import Camera, Geoms
+from expertgen_jax.vision import appearance
 
 
 class Picture(NamedTuple):
@@ -49,7 +48,7 @@ class Session:
         self._begin = jax.jit(rollout.start, static_argnames="policy")
         self._act = jax.jit(rollout.act)
         self._advance = jax.jit(lambda env, world, action: episode.advance(env, world, action[None])[0])
-        self._see = jax.jit(_see, static_argnames="size")
+        self._see = jax.jit(appearance.see_plainly, static_argnames="size")
         self.seed = seed
         self.choose(choice)
 
@@ -105,8 +104,8 @@ class Session:
         names = self.env.task.cameras
         if not names:
             return {}
-        depth, rgb = jax.device_get(self._see(self.env, self.world, size=size))
-        return {name: Picture(depth[i], rgb[i]) for i, name in enumerate(names)}
+        image = jax.device_get(self._see(self.env, self.world, size=size))
+        return {name: Picture(image.depth[i], image.rgb[i]) for i, name in enumerate(names)}
 
     def _show(self) -> None:
         """Brings the host's state up to date."""
@@ -115,28 +114,3 @@ class Session:
         self.data.qpos[:], self.data.qvel[:] = state.qpos, state.qvel
         self.data.mocap_pos[:], self.data.mocap_quat[:] = state.mocap_pos, state.mocap_quat
         mujoco.mj_kinematics(self.model, self.data)
-
-
-def _see(env: Env, world: World, size: int) -> tuple[jax.Array, jax.Array]:
-    """Depth `[cameras, size, size]` (m) and colour `[cameras, size, size, 3]`, as by `camera.render`.
-
-    It draws each geom by itself and keeps the nearest, so that the program grows with the kinds of geoms and not with
-    their number: a scene of 55 geoms compiles in two seconds instead of minutes.
-    """
-    mj = env.model.mj
-    views = [camera.of_view(mj, world.data, view) for view in env.task.cameras.values()]
-    cameras = jax.tree.map(lambda *parts: jnp.stack(parts), *views)
-    geoms = camera.visible(mj, world.data, world.fields)
-
-    def draw(camera_: Camera, geom: Geoms) -> tuple[jax.Array, jax.Array]:
-        image = camera.render(geom, camera_, size, size)
-        return image.depth, image.rgb
-
-    drawn = []
-    for kind in set(geoms.types):
-        alike = np.flatnonzero(np.equal(geoms.types, kind))
-        singles = jax.tree.map(lambda x, i=alike: x[i, None], geoms.replace(ids=(0,), types=(kind,)))
-        drawn.append(jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(cameras, singles))
-    depth, rgb = (jnp.concatenate(parts, axis=1) for parts in zip(*drawn, strict=True))
-    nearest = depth.argmin(axis=1, keepdims=True)
-    return depth.min(axis=1), jnp.take_along_axis(rgb, nearest[..., None], axis=1)[:, 0]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
-from expertgen_jax.task import Level, Task
+from expertgen_jax.task import CLUTTER, Level, Task
 from expertgen_jax.vision import camera
 from expertgen_jax.vision.camera import Camera, Geoms, Image, Light, Paint, Render
 
@@ -130,7 +130,7 @@ def draw(ranges: VisualRandomization, task: Task, mj: mujoco.MjModel, key: jax.A
 
     nominal = jnp.concatenate([jnp.asarray(camera.geom_rgba(mj)[ids, :3], jnp.float32), jnp.ones((1, 3))])
     paint = _painted(ranges, Paint.plain(nominal), keys[3])
-    clutter = (0.12, 0.25) if task.senses is None else task.senses.clutter
+    clutter = CLUTTER if task.senses is None else task.senses.clutter
     return Appearance(
         moved=within(keys[0], ranges.moved, views, 3),
         turned=within(keys[1], ranges.turned, views, 3),

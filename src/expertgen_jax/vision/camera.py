@@ -23,7 +23,6 @@ FAR = 10.0
 _EPS = 1e-9
 _OFF_SURFACE = 1e-3  # shadow rays start by this share of the depth before what is seen
 _CONTRAST = 6.0  # how sharp patterns are: colours blend over a sixth of their range
-_RGB = slice(20, 23)  # of what is known of a geom, see `render`
 
 
 class Camera(NamedTuple):
@@ -241,10 +240,11 @@ def render(
         return free
 
     paint = geoms.paint
-    of_geoms = [origin, turn, to_lamp, cores(geoms.types, geoms.size), *paint._replace(other=paint.other - paint.rgb)]
+    pattern_of = [paint.other - paint.rgb, paint.cycles, paint.phase]
+    of_geoms = [paint.rgb, *pattern_of, origin, turn, to_lamp, cores(geoms.types, geoms.size)]
     looks = jnp.concatenate([x.reshape(nothing, -1) for x in of_geoms], axis=1)
     ground = jnp.broadcast_to(jnp.asarray(background, jnp.float32), 3)
-    looks = jnp.pad(looks, ((0, 1), (0, 0))).at[nothing, _RGB].set(ground)
+    looks = jnp.pad(looks, ((0, 1), (0, 0))).at[nothing, :3].set(ground)
     lit = apart(lamp_shines) if shadows else jnp.ones((height, width), bool)
 
     def colour() -> jax.Array:
@@ -261,6 +261,7 @@ def render(
         def vector() -> list[jax.Array]:
             return [next(of) for _ in range(3)]
 
+        rgb, change, cycles, phase = (vector() for _ in range(4))
         begins, along = vector(), rays([vector() for _ in range(3)])
         surface = [begins[k] + depth * along[k] for k in range(3)]
         to_lamp, upright = vector(), normal(surface, [next(of) for _ in range(5)])
@@ -273,7 +274,6 @@ def render(
         shines, something = [jnp.where(x, 1.0, 0.0) for x in ((cos_lamp > 0) & lit, number != nothing)]
         shade = 1 + something * (light.ambient + light.head * cos_eye + light.lamp * shines * cos_lamp - 1)
         gloss = light.gloss * shines * something * jnp.maximum(half, 0.0) ** 32
-        rgb, change, cycles, phase = (vector() for _ in range(4))
         places = [surface[k] * cycles[k] + phase[k] for k in range(3)]
         pattern = sum(jnp.abs(at - jnp.floor(at) - 0.5) for at in places)
         share = jnp.clip(_CONTRAST * (pattern - 0.75) + 0.5, 0.0, 1.0)
