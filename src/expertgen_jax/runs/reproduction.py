@@ -81,6 +81,8 @@ def reproduce(task: str, seed: int, options: Sequence[str], run_dir: Path, trans
         "expert": run.evaluation(expert),
         "expert_transfer": run.evaluation(expert, run.other_backend(), transfer_episodes),
     }
+    if run.settings.randomization != "off":
+        figures["expert_off"] = run.evaluation(expert, randomization="off")
     if run.env.task.strong_script is not None:
         figures["strong_script"] = run.evaluation(run.agent("strong_script"))
     print(f"{task}, seed {seed}\n{tables.results(list(figures.values()))}\n", flush=True)
