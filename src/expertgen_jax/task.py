@@ -151,15 +151,16 @@ class Disassembly(NamedTuple):
       steps: control steps that it takes.
       reset: like `Task.reset`, with the work finished.
       script: takes it apart and moves away; its memory is drawn at the start.
-      retrace: `(data, qpos [nq]) -> action`, tracks a path that was recorded.
-      bias: `key -> [nq]`, how far beside the path an imperfect demonstrator goes, constant over an episode.
+      retrace: `(data, qpos [nq], beside) -> action`, tracks a path that was recorded, or what lies beside it.
+      bias: `key -> beside`, how far beside the path an imperfect demonstrator goes, constant over an episode: an array
+        that may be scaled.
       nominal_script: like `script` without the spread of where it ends, for the ablation on start noise.
     """
 
     steps: int
     reset: Reset
     script: Script
-    retrace: Callable[[Any, jax.Array], jax.Array]
+    retrace: Callable[[Any, jax.Array, jax.Array], jax.Array]
     bias: Callable[[jax.Array], jax.Array]
     nominal_script: Script | None = None
 

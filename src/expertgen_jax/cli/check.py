@@ -13,6 +13,7 @@ from expertgen_jax.learning.student import StudentConfig
 from expertgen_jax.runs import settings
 from expertgen_jax.runs.settings import RunSettings
 from expertgen_jax.sim import episode
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Level
 from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.check import check_task
@@ -27,6 +28,8 @@ class Check:
     """Name of a task, or path of a task file."""
     randomization: Level = "off"
     """Domain randomisation."""
+    robot: RobotName = "hand"
+    """What carries the plug or the gripper."""
     seed: Seed = 0
     """Which episode is told of."""
     episodes: Count = 64
@@ -41,7 +44,7 @@ def main(argv: command.Arguments = None) -> None:
 def check(args: Check) -> None:
     """Prints what the task is and how its script does; warnings go to stderr."""
     bounds.check(args)
-    task = registry.load_task(args.task, args.randomization)
+    task = registry.load_task(args.task, args.randomization, args.robot)
     if not args.task.endswith(".py"):
         check_task(task)  # that of a file was checked when it was loaded
     settings.check(settings.with_preset(RunSettings(), task.preset or {}), task)

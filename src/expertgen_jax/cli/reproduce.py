@@ -13,6 +13,7 @@ from expertgen_jax.cli import command
 from expertgen_jax.files import write_json
 from expertgen_jax.runs import figures, reproduction
 from expertgen_jax.sim import physics
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Level
 
 
@@ -32,6 +33,8 @@ class Reproduce:
     """Random seeds of the runs, on which nothing was tuned; the evaluation episodes are always the same."""
     randomization: Level = "off"
     """Domain randomisation of the physics, in training and evaluation."""
+    robot: RobotName = "hand"
+    """What carries the plug or the gripper."""
     tasks: tuple[str, ...] = ()
     """Some of the experiment's tasks; all of them by default."""
     students: tuple[str, ...] = ()
@@ -45,8 +48,8 @@ class Reproduce:
     runs: Path = Path("runs")
     """Folder of the run directories."""
     out: Path | None = None
-    """JSON file for the figures; results/EXPERIMENT.json by default, or results/EXPERIMENT_RANDOMIZATION.json. What it
-    holds of other tasks and seeds stays; pictures go beside it."""
+    """JSON file for the figures; by default results/EXPERIMENT.json, with the robot and the randomisation in its name
+    where they are not hand and off. What it holds of other tasks and seeds stays; pictures go beside it."""
 
 
 def main(argv: command.Arguments = None) -> None:
@@ -58,12 +61,13 @@ def reproduce(args: Reproduce) -> None:
     """Makes the runs one after another and writes the figures of those that are done."""
     bounds.check(args)
     backend = physics.resolve(args.physics)
-    suffix = "" if args.randomization == "off" else f"_{args.randomization}"
+    suffix = "".join(f"_{x}" for x in (args.robot, args.randomization) if x not in ("hand", "off"))
     out = args.out or Path("results") / f"{args.experiment}{suffix}.json"
     command.prepare(out)
-    options = ["--physics", backend, "--randomization", args.randomization]
+    options = ["--physics", backend, "--randomization", args.randomization, "--robot", args.robot]
     options += [] if args.episodes is None else ["--steer.episodes", str(args.episodes)]
-    settings = {"experiment": args.experiment, "physics": backend, "randomization": args.randomization}
+    settings: dict[str, str] = {"experiment": args.experiment, "physics": backend}
+    settings |= {"randomization": args.randomization, "robot": args.robot}
     rows, students = reproduction.stored(out, settings)
     variants = {"": (), **(reproduction.STEERINGS if args.experiment == "ablation" else {})}
     tasks = args.tasks or reproduction.EXPERIMENTS[args.experiment]

@@ -33,7 +33,7 @@ def run_tasks(name: str, arguments: type[R], main: Callable[[R], None], argv: co
     with command.conversation():
         family = registry.FAMILIES.get(args.settings.task, (args.settings.task,))
         for number, task in enumerate(family):
-            preset = registry.load_task(task, args.settings.randomization).preset or {}
+            preset = registry.load_task(task, args.settings.randomization, args.settings.robot).preset or {}
             default = dataclasses.replace(arguments(), settings=with_preset(RunSettings(), preset))
             one = command.parsed(name, arguments, argv, default)
             if len(family) > 1:

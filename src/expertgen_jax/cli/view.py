@@ -19,6 +19,7 @@ from expertgen_jax.runs.opening import load_run
 from expertgen_jax.runs.student import StudentRun, load_student
 from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.episode import Env
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Level
 from expertgen_jax.tasks import registry
@@ -37,6 +38,8 @@ class View:
     """Which student, by name; may be left out where the run has one only."""
     randomization: Level = "off"
     """Domain randomisation of a task; a run has its own."""
+    robot: RobotName = "hand"
+    """What carries the plug or the gripper of a task; a run has its own."""
     seed: Seed = 0
     """Which episode, the first of those recorded."""
     web: bool = False
@@ -97,7 +100,7 @@ def view(args: View) -> None:
 def cast(args: View) -> tuple[Env, dict[str, Agent], StudentRun | None]:
     """The environment, on the C engine, who may act in it, by name, and the student among them."""
     if not (Path(args.target) / "config.json").exists():
-        task = registry.load_task(args.target, args.randomization)
+        task = registry.load_task(args.target, args.randomization, args.robot)
         return episode.make_env(task, "native"), rollout.untrained_agents(task), None
     run = load_run(args.target, "native")
     trained = [name for name in ("expert", "prior") if (run.directory.checkpoints / name).exists()]

@@ -151,14 +151,14 @@ def backwards(env: Env, config: DemoConfig) -> Callable[[Key[Array, ""]], tuple[
     @jax.jit
     @jax.vmap
     def begin(world: World, path: Float[Array, "time nq"], key: Key[Array, ""]) -> tuple[World, Any]:
-        return episode.restart(env, world), (path[::-1] + bias * how.bias(key), jnp.int32(0))
+        return episode.restart(env, world), (path[::-1], bias * how.bias(key), jnp.int32(0))
 
     def retrace(
         params: Any, memory: Any, world: World, key: Key[Array, ""]
     ) -> tuple[Any, Float[Array, "chunk=1 action_size"]]:
-        path, step = memory
+        path, beside, step = memory
         goal = path[jnp.minimum(step, len(path) - 1)]
-        return (path, step + 1), how.retrace(world.data, goal)[None]
+        return (path, beside, step + 1), how.retrace(world.data, goal, beside)[None]
 
     retracer = rollout.Agent("retracing", rollout.Policy(1, lambda key: (), retrace))
 

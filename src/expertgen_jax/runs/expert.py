@@ -190,7 +190,8 @@ class ExpertRun:
         same_task = randomization in (None, self.settings.randomization)
         if same_task and backend in (None, self.env.model.backend):
             return self.env
-        task = self.env.task if same_task else registry.load_task(self.settings.task, randomization or "off")
+        name, robot = self.settings.task, self.settings.robot
+        task = self.env.task if same_task else registry.load_task(name, randomization or "off", robot)
         return episode.make_env(task, backend or self.env.model.backend, actions_seen=self.env.actions_seen)
 
     def other_backend(self) -> str:

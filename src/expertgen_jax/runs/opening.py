@@ -34,7 +34,7 @@ def open_run(settings: RunSettings, place: Place) -> ExpertRun:
     """
     if settings.task.endswith(".py"):
         settings = dataclasses.replace(settings, task=str(Path(settings.task).resolve()))
-    task = registry.load_task(settings.task, settings.randomization)
+    task = registry.load_task(settings.task, settings.randomization, settings.robot)
     check(settings, task)
     backend = physics.resolve(settings.physics)
     env = _make_env(task, backend, settings)
@@ -79,7 +79,7 @@ def load_run(path: Path | str, backend: str | None = None) -> ExpertRun:
         raise UserError(f"--run-dir {path}: config.json is not of this version ({error})") from error
     if settings.task.endswith(".py") and not Path(settings.task).exists():
         raise UserError(f"--run-dir {path}: its task {settings.task} is gone; a copy is {path / 'task.py'}")
-    task = registry.load_task(settings.task, settings.randomization)
+    task = registry.load_task(settings.task, settings.randomization, settings.robot)
     _check_task(path, stored, task, LEARNT)
     return ExpertRun(RunDirectory(path), settings, _make_env(task, backend or settings.physics, settings))
 

@@ -15,6 +15,7 @@ from expertgen_jax.learning.diffusion import DiffusionConfig
 from expertgen_jax.learning.steering import SteerConfig
 from expertgen_jax.learning.student import StudentConfig
 from expertgen_jax.learning.td3 import TD3Config
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Level, Task
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class RunSettings:
     """Number of steering runs in parallel from the same prior; the best expert of all is kept."""
     randomization: Level = "off"
     """Domain randomisation of the physics: friction, stiffness, mass, play, errors of what is seen, delays."""
+    robot: RobotName = "hand"
+    """What carries the plug or the gripper: a floating hand, or a Franka Emika Panda, an arm of seven joints."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Physics engine: MJX-JAX, MJX-Warp, or MuJoCo's C engine on all cores (native). By default mjx where there is an
     accelerator, else native."""

@@ -6,7 +6,8 @@ from expertgen_jax.scenes.fittings import Fitting, add_fitting
 from expertgen_jax.scenes.furniture import DRAWER_FLOOR, DRAWER_INSIDE, HANDLE, add_cabinet, add_mark
 from expertgen_jax.scenes.gears import add_gears
 from expertgen_jax.scenes.gripper import FINGER_JOINTS, OPENING, add_gripper
-from expertgen_jax.scenes.hand import HAND_JOINTS, add_force_torque_sensor, add_hand
+from expertgen_jax.scenes.hand import HAND_JOINTS, STIFFNESS, add_force_torque_sensor, add_hand
+from expertgen_jax.scenes.panda import add_panda
 from expertgen_jax.scenes.sockets import add_square_hole
 from expertgen_jax.scenes.things import (
     BANANA_LINE,
@@ -44,6 +45,7 @@ __all__ = [
     "OPENING",
     "PEACH_RADIUS",
     "PEAR_RADIUS",
+    "STIFFNESS",
     "STRAWBERRY_RADIUS",
     "Fitting",
     "add_banana",
@@ -58,6 +60,7 @@ __all__ = [
     "add_gripper",
     "add_hand",
     "add_mark",
+    "add_panda",
     "add_peach",
     "add_pear",
     "add_square_hole",

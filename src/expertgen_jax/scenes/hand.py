@@ -31,6 +31,12 @@ def add_hand(spec: mujoco.MjSpec, fingers: bool = True) -> mujoco.MjsBody:
         actuator.set_to_position(kp=STIFFNESS[kind], kv=DAMPING[kind])
         actuator.forcelimited = True
         actuator.forcerange = [-MAX_FORCE[kind], MAX_FORCE[kind]]
+    draw_hand(body, fingers)
+    return body
+
+
+def draw_hand(body: mujoco.MjsBody, fingers: bool) -> None:
+    """Adds the palm, and fingers, as geoms that do not collide."""
     drawn = (
         [("palm", [0, 0, 0.045], [0.03, 0.012, 0.015])] if fingers else [("palm", [0, 0, 0.08], [0.06, 0.02, 0.018])]
     )
@@ -49,7 +55,6 @@ def add_hand(spec: mujoco.MjSpec, fingers: bool = True) -> mujoco.MjsBody:
             contype=0,
             conaffinity=0,
         )
-    return body
 
 
 def add_force_torque_sensor(spec: mujoco.MjSpec, site: str) -> None:

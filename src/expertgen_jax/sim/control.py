@@ -12,6 +12,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 
+def moved(
+    target: Float[Array, "n"],
+    pose: Float[Array, "n"],
+    action: Float[Array, "n"],
+    step_sizes: Float[ArrayLike, "n"],
+    leads: Float[ArrayLike, "n"],
+) -> Float[Array, "n"]:
+    """A target moved by a scaled action, and kept within `leads` of a pose; see `move_target`."""
+    leads = jnp.asarray(leads)
+    return jnp.clip(target + step_sizes * jnp.clip(action, -1.0, 1.0), pose - leads, pose + leads)
+
+
 def move_target(
     data: Any,
     action: Float[Array, "n"],
@@ -34,9 +46,7 @@ def move_target(
     Returns:
       `ctrl: [nu]`.
     """
-    pose = data.qpos[joints]
-    target = data.ctrl[joints] + step_sizes * jnp.clip(action, -1.0, 1.0)
-    return data.ctrl.at[joints].set(jnp.clip(target, pose - jnp.asarray(leads), pose + leads))
+    return data.ctrl.at[joints].set(moved(data.ctrl[joints], data.qpos[joints], action, step_sizes, leads))
 
 
 def action_towards(

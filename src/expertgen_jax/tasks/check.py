@@ -91,9 +91,10 @@ def check_task(task: Task) -> None:
         for name in ("script", "nominal_script"):
             if getattr(how, name) is not None:
                 _check_script(task, f"disassembly.{name}", getattr(how, name), data, context, key)
-        retraced = _call(task, "disassembly.retrace", how.retrace, data, data.qpos)
+        beside = _call(task, "disassembly.bias", how.bias, key)
+        _expect(task, "disassembly.bias", beside, np.shape(beside))
+        retraced = _call(task, "disassembly.retrace", how.retrace, data, data.qpos, beside)
         _expect(task, "disassembly.retrace", retraced, (task.action_size,))
-        _expect(task, "disassembly.bias", _call(task, "disassembly.bias", how.bias, key), (mj.nq,))
     _check_traceable(env, key)
 
 

@@ -15,6 +15,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from expertgen_jax.errors import UserError
+from expertgen_jax.sim import robots
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks.assembly import gears, pegs, shapes
 from expertgen_jax.tasks.check import check_task
@@ -26,7 +28,7 @@ class Entry(NamedTuple):
     """A task of the package.
 
     Attributes:
-      make: builds it for a level of randomisation.
+      make: builds it for a level of randomisation and a robot.
       given: what it is in a line, where the docstring of `make` is of several tasks.
     """
 
@@ -62,8 +64,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """Tasks that one command trains one after another."""
 
 
-def load_task(name: str, randomization: Level = "off") -> Task:
-    """The task of that name, or, where `name` ends in `.py`, the one that the file's functions make.
+def load_task(name: str, randomization: Level = "off", robot: RobotName = "hand") -> Task:
+    """The task of that name, with that robot, or, where `name` ends in `.py`, the one that the file's functions make.
 
     A task file defines at module level what `Task` lists, under the same names; `name` defaults to the file's.
 
@@ -73,6 +75,8 @@ def load_task(name: str, randomization: Level = "off") -> Task:
     if name.endswith(".py"):
         if randomization != "off":
             raise UserError(f"--randomization {randomization}: a task file draws model fields in its own `reset`")
+        if robot != "hand":
+            raise UserError(f"--robot {robot}: a task file adds a robot in its own `scene`, with `robots.add`")
         path = Path(name)
         return _load_file(path, path.stat().st_mtime_ns if path.exists() else 0)
     if name in FAMILIES:
@@ -80,8 +84,9 @@ def load_task(name: str, randomization: Level = "off") -> Task:
     if name not in TASKS:
         near = difflib.get_close_matches(name, [*TASKS, *FAMILIES], n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
-    task = TASKS[name].make(randomization)
-    return task if randomization == "off" else dataclasses.replace(task, preset=randomized(task.preset))
+    task = TASKS[name].make(randomization, robot)
+    preset = task.preset if randomization == "off" else randomized(task.preset)
+    return dataclasses.replace(task, preset=preset, spectator=robots.spectator(robot, task.spectator))
 
 
 @functools.lru_cache(maxsize=8)

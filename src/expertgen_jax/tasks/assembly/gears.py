@@ -1,13 +1,15 @@
 """A gear goes on its shaft and meshes with its neighbour."""
 
 import dataclasses
+import functools
 
 import mujoco
 import numpy as np
 
 from expertgen_jax import scenes
 from expertgen_jax.scenes import Fitting
-from expertgen_jax.sim import physics
+from expertgen_jax.sim import physics, robots
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks.assembly import scripts
 from expertgen_jax.tasks.assembly.fit import of_fitting
@@ -21,7 +23,7 @@ TEETH, RADIUS, TOOTH = 12, 0.015, 0.00170
 """Number; radius of the pitch circle and of a tooth (m). A gear on its axis can turn by 1.9 degrees to either side."""
 
 
-def gear_on_shaft(randomization: Level = "off") -> Task:
+def gear_on_shaft(randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """A gear of 30 mm goes on a shaft of 8 mm and meshes with a fixed gear.
 
     Task:
@@ -41,10 +43,10 @@ def gear_on_shaft(randomization: Level = "off") -> Task:
     fields: dict[str, np.ndarray] = {}
     if randomization != "off":
         wide = dataclasses.replace(HUB, play=2 * HUB.play)
-        fields = physics.variants([_scene(fitting).compile() for fitting in (HUB, wide)])
+        fields = physics.variants([_scene(fitting, robot).compile() for fitting in (HUB, wide)])
     task = insertion(
         "gear_on_shaft",
-        scene=_scene,
+        scene=functools.partial(_scene, robot=robot),
         fits=[of_fitting(HUB, misjudged=0.004)],
         fields={field: rows[:1] for field, rows in fields.items()},
         starts=STARTS,
@@ -55,9 +57,9 @@ def gear_on_shaft(randomization: Level = "off") -> Task:
     return dataclasses.replace(task, script=scripts.turning(task.script))
 
 
-def _scene(hub: Fitting = HUB) -> mujoco.MjSpec:
+def _scene(hub: Fitting = HUB, robot: RobotName = "hand") -> mujoco.MjSpec:
     spec = scenes.empty_scene()
-    scenes.add_fitting(spec, scenes.add_hand(spec), hub, PLUG_LENGTH)
+    scenes.add_fitting(spec, robots.add(robot, spec), hub, PLUG_LENGTH)
     scenes.add_force_torque_sensor(spec, "tip")
     scenes.add_gears(spec, TEETH, RADIUS, TOOTH, hub.height)
     return spec

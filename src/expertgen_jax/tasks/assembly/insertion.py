@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from expertgen_jax.sim import control
+from expertgen_jax.sim import robots
 from expertgen_jax.task import Box, Data, Disassembly, Observe, Senses, Spectator, Start, Task, View
 from expertgen_jax.tasks.assembly import scripts
 from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Fit, SensorErrors, Starts, widened
@@ -65,8 +65,8 @@ def insertion(
 
     Args:
       name: the task's.
-      scene: has the bodies `hand`, `plug` on it and `socket` (mocap), the site `tip` at the plug's origin, and for
-        `CONTACT_OBSERVATION` a force-torque sensor there.
+      scene: has a robot (`robots.add`), the bodies `plug` on its hand and `socket` (mocap), the site `tip` at the
+        plug's origin, and for `CONTACT_OBSERVATION` a force-torque sensor there.
       fits: of each variant.
       fields: model fields that turn the scene into each variant, `[variants, ...]`; see `physics.variants`.
       starts: ranges.
@@ -79,6 +79,7 @@ def insertion(
     """
     leads = np.array([lead] * 3 + [TURN_LEAD] * 3, np.float32)
     mj = scene().compile()
+    robot = robots.of(mj)
     tip_site, hand, plug = mj.site("tip").id, mj.body("hand").id, mj.body("plug").id
     reach = float(mj.body("plug").pos[2])  # negative
     parameters = {
@@ -104,7 +105,7 @@ def insertion(
         socket = jnp.append(starts.socket * draw[:2], 0.0)
         yaw = starts.socket_yaw * (draw[9] + 1) / 2
         above = jnp.append(lateral * draw[2:4], fit.lift + CLEARANCE_ABOVE - reach)
-        qpos = jnp.concatenate([socket + above, starts.angle * draw[4:7] + yaw * jnp.array([1.0, 0, 0])])
+        pose = jnp.concatenate([socket + above, starts.angle * draw[4:7] + yaw * jnp.array([1.0, 0, 0])])
         beside = randomization.seen_beside * jnp.array([starts.socket_error, starts.socket_error, starts.yaw_error])
         beside *= draw[jnp.array([7, 8, 10])]
         errors = None
@@ -114,7 +115,8 @@ def insertion(
         context = Context(fit, jnp.append(beside[:2], 0.0), beside[2], drawn, errors)
         turn = jnp.array([jnp.cos(yaw / 2), 0.0, 0.0, jnp.sin(yaw / 2)])
         delays = jax.random.randint(delay_key, (2,), 0, randomization.max_delay + 1)
-        return Start(qpos, context, qpos, socket[None], turn[None], fields, variant, delays)
+        qpos, ctrl = robot.start(pose)
+        return Start(qpos, context, ctrl, socket[None], turn[None], fields, variant, delays)
 
     def sensor_errors(bias: Any, key: jax.Array) -> SensorErrors:
         draw = jax.random.normal(key, (9,))
@@ -131,8 +133,8 @@ def insertion(
         start = reset(key, parameters)
         assert start.mocap_pos is not None and start.mocap_quat is not None
         bottom = jnp.append(start.mocap_pos[0, :2], -reach)
-        qpos = jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])])
-        return start._replace(qpos=qpos, ctrl=qpos)
+        qpos, ctrl = robot.start(jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])]))
+        return start._replace(qpos=qpos, ctrl=ctrl)
 
     def felt(wrench: jax.Array) -> dict[str, jax.Array]:
         return {
@@ -141,10 +143,11 @@ def insertion(
         }
 
     def sense(data: Data) -> dict[str, jax.Array]:
+        pose = robot.pose(data)
         return {
-            "hand_pose": data.qpos[:6],
-            "hand_velocity": data.qvel[:6],
-            "target_lead": data.ctrl[:6] - data.qpos[:6],
+            "hand_pose": pose,
+            "hand_velocity": robot.velocity(data),
+            "target_lead": robot.target(data) - pose,
             **felt(data.sensordata[:6]),
         }
 
@@ -170,7 +173,7 @@ def insertion(
         return {
             "tip_position": tip,
             "tip_near_hole": jnp.clip(tip[:2], -NEAR, NEAR),
-            "hand_rotation": data.qpos[3:6] - yaw * jnp.array([1.0, 0, 0]),
+            "hand_rotation": robot.pose(data)[3:] - yaw * jnp.array([1.0, 0, 0]),
             **sensed,
             "socket_yaw": yaw,
             "shape": context.fit.shape,
@@ -228,19 +231,19 @@ def insertion(
         reset=reset,
         observe=only_named(observe),
         true_observe=only_named(true_observe),
-        control=lambda data, action: control.move_target(data, action, scripts.STEP_SIZES, leads),
+        control=lambda data, action: robot.move(data, action, scripts.STEP_SIZES, leads),
         success=success,
         nominal_reset=lambda key, parameters: reset(key, parameters, lateral=0.0),
-        script=scripts.line_search(observe, -reach, turn=starts.yaw_error),
+        script=scripts.line_search(robot, observe, -reach, turn=starts.yaw_error),
         disassembly=Disassembly(
             steps=scripts.UP + scripts.ASIDE,
             reset=assembled,
-            script=scripts.pull_out(starts),
-            retrace=scripts.to_pose,
+            script=scripts.pull_out(robot, starts),
+            retrace=lambda data, qpos, beside: scripts.to_pose(robot, data, robot.pose_at(qpos) + beside),
             bias=scripts.misjudge,
-            nominal_script=scripts.pull_out(dataclasses.replace(starts, lateral=0.0)),
+            nominal_script=scripts.pull_out(robot, dataclasses.replace(starts, lateral=0.0)),
         ),
-        strong_script=None if starts.yaw_error else scripts.spiral_search(observe, -reach),
+        strong_script=None if starts.yaw_error else scripts.spiral_search(robot, observe, -reach),
         lenient=lenient,
         update=update if noisy else None,
         privileged=privileged,

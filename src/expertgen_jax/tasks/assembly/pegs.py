@@ -7,7 +7,8 @@ import mujoco
 import numpy as np
 
 from expertgen_jax import scenes
-from expertgen_jax.sim import physics
+from expertgen_jax.sim import physics, robots
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks.assembly.fit import Fit, Starts, lateral_tolerance
 from expertgen_jax.tasks.assembly.insertion import CONTACT_OBSERVATION, LEAD, OBSERVATION, insertion
@@ -59,7 +60,7 @@ PEGS = {
 }
 
 
-def peg(name: str, randomization: Level = "off") -> Task:
+def peg(name: str, randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """A square peg goes into a square hole. One of `PEGS`.
 
     Task:
@@ -87,10 +88,10 @@ def peg(name: str, randomization: Level = "off") -> Task:
     fields: dict[str, np.ndarray] = {}
     if randomization != "off":
         wide = dataclasses.replace(square, play=2 * square.play)
-        fields = physics.variants([_scene(square).compile(), _scene(wide).compile()])
+        fields = physics.variants([_scene(square, robot).compile(), _scene(wide, robot).compile()])
     return insertion(
         name,
-        scene=functools.partial(_scene, square),
+        scene=functools.partial(_scene, square, robot),
         fits=[fit],
         fields={field: rows[:1] for field, rows in fields.items()},
         starts=Starts(),
@@ -101,10 +102,10 @@ def peg(name: str, randomization: Level = "off") -> Task:
     )
 
 
-def _scene(square: Square) -> mujoco.MjSpec:
+def _scene(square: Square, robot: RobotName) -> mujoco.MjSpec:
     spec = scenes.empty_scene()
     length = square.length
-    plug = scenes.add_hand(spec).add_body(name="plug", pos=[0, 0, -length], gravcomp=1)
+    plug = robots.add(robot, spec).add_body(name="plug", pos=[0, 0, -length], gravcomp=1)
     box = dict(type=mujoco.mjtGeom.mjGEOM_BOX, size=[square.half_width, square.half_width, length / 2])
     plug.add_geom(name="plug", mass=0.02, material="plug", contype=3, conaffinity=0, pos=[0, 0, length / 2], **box)
     plug.add_site(name="tip")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
+from expertgen_jax.sim.robots import IMPEDANCE
 from expertgen_jax.task import Level
 from expertgen_jax.tasks.ranges import Range, within
 
@@ -61,8 +62,8 @@ class Randomization:
             drawn["geom_friction"] = base("geom_friction").at[:, 0].set(uniform(friction_key, self.friction))
         if self.stiffness != Randomization.stiffness:
             factor = uniform(stiffness_key, self.stiffness)
-            drawn["actuator_gainprm"] = base("actuator_gainprm").at[:, 0].multiply(factor)
-            drawn["actuator_biasprm"] = base("actuator_biasprm").at[:, 1].multiply(factor)
+            drawn["actuator_gainprm"] = base("actuator_gainprm").at[IMPEDANCE, 0].multiply(factor)
+            drawn["actuator_biasprm"] = base("actuator_biasprm").at[IMPEDANCE, 1].multiply(factor)
         if self.mass != Randomization.mass:
             factor = uniform(mass_key, self.mass)
             for name in ("body_mass", "body_inertia"):

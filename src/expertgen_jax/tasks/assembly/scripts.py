@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from expertgen_jax.sim import control
+from expertgen_jax.sim import robots
+from expertgen_jax.sim.robots import Robot
 from expertgen_jax.task import Script
 from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Starts
 
@@ -36,13 +37,14 @@ class _Memory(NamedTuple):
 _Offset = Callable[[_Memory, Context], jax.Array]
 
 
-def line_search(observe: _Observe, plug_length: float, noise: float = 0.1, turn: float = 0.0) -> Script:
+def line_search(robot: Robot, observe: _Observe, plug_length: float, noise: float = 0.1, turn: float = 0.0) -> Script:
     """The imperfect demonstrator.
 
     It aligns over where it believes the socket to be (off by `Fit.misjudged`), descends, and when the tip rests on the
     surface it probes along a straight line in a random direction, until 3 mm away; then it returns and tries another.
 
     Args:
+      robot: that acts.
       observe: the task's.
       plug_length: from the hand's origin to the tip (m).
       noise: standard deviation of the noise on its actions.
@@ -54,10 +56,10 @@ def line_search(observe: _Observe, plug_length: float, noise: float = 0.1, turn:
         along = speed * memory.steps * jnp.array([jnp.cos(memory.direction), jnp.sin(memory.direction)])
         return jnp.append(along, turn * jnp.sin(memory.steps * 2 * jnp.pi / SWING))
 
-    return _search_script(observe, plug_length, offset, noise, reach=0.003, turn=turn, misjudging=True)
+    return _search_script(robot, observe, plug_length, offset, noise, reach=0.003, turn=turn, misjudging=True)
 
 
-def spiral_search(observe: _Observe, plug_length: float) -> Script:
+def spiral_search(robot: Robot, observe: _Observe, plug_length: float) -> Script:
     """The strong demonstrator: no bias, no noise, and a spiral whose turns lie closer than the clearance."""
     speed = 0.001
 
@@ -66,10 +68,11 @@ def spiral_search(observe: _Observe, plug_length: float) -> Script:
         angle = jnp.sqrt(4 * jnp.pi * speed * memory.steps / pitch)
         return pitch * angle / (2 * jnp.pi) * jnp.array([jnp.cos(angle), jnp.sin(angle), 0.0])
 
-    return _search_script(observe, plug_length, offset, noise=0.0, reach=0.005, turn=0.0, misjudging=False)
+    return _search_script(robot, observe, plug_length, offset, noise=0.0, reach=0.005, turn=0.0, misjudging=False)
 
 
 def _search_script(
+    robot: Robot,
     observe: _Observe,
     plug_length: float,
     offset: _Offset,
@@ -115,15 +118,16 @@ def _search_script(
             steps=jnp.where(phase == memory.phase, memory.steps + 1, 0),
         )
 
+        pose = robot.pose(data)
         believed = bias + jnp.where(phase == SEARCH, offset(memory, context), 0.0)
-        xy = data.qpos[:2] - tip[:2] + jnp.where(inserted, tip[:2], believed[:2])
+        xy = pose[:2] - tip[:2] + jnp.where(inserted, tip[:2], believed[:2])
         # While searching it presses with 2 N only: friction then holds the tip back by 1 mm.
         height = plug_length + jnp.where(
             phase == ALIGN, depth + 0.003, jnp.where(phase == SEARCH, tip[2] - 0.0025, -0.01)
         )
-        yaw = data.qpos[3] + jnp.where(inserted, 0.0, believed[2] - rotation[0])
+        yaw = pose[3] + jnp.where(inserted, 0.0, believed[2] - rotation[0])
         goal = jnp.concatenate([xy, jnp.stack([height, yaw]), jnp.zeros(2)])
-        action = to_pose(data, goal)
+        action = to_pose(robot, data, goal)
         descent = jnp.where(phase == ALIGN, 1.0, 0.5)  # 40 mm/s at most on the way down
         action = action.at[2].set(jnp.clip(action[2], -descent, descent))
         return memory, jnp.clip(action + noise * jax.random.normal(noise_key, action.shape), -1.0, 1.0)
@@ -151,7 +155,7 @@ def turning(script: Script, rate: float = 0.3) -> Script:
     return Script(init, act)
 
 
-def pull_out(starts: Starts) -> Script:
+def pull_out(robot: Robot, starts: Starts) -> Script:
     """Straight up until the plug is free, then to a random pose of those where episodes start."""
 
     def init(key: jax.Array) -> Any:
@@ -161,19 +165,19 @@ def pull_out(starts: Starts) -> Script:
 
     def act(memory: Any, data: Any, context: Context, key: jax.Array) -> tuple[Any, jax.Array]:
         aside, bottom, step = memory
-        bottom = jnp.where(step == 0, data.qpos, bottom)
+        bottom = jnp.where(step == 0, robot.pose(data), bottom)
         height = (context.fit.lift + CLEARANCE_ABOVE) * jnp.clip((step + 1) / UP, 0.0, 1.0)
         goal = bottom.at[2].add(height) + aside * jnp.clip((step + 1 - UP) / ASIDE, 0.0, 1.0)
-        return (aside, bottom, step + 1), to_pose(data, goal)
+        return (aside, bottom, step + 1), to_pose(robot, data, goal)
 
     return Script(init, act)
 
 
-def to_pose(data: Any, goal: jax.Array) -> jax.Array:
+def to_pose(robot: Robot, data: Any, goal: jax.Array) -> jax.Array:
     """The action that moves the impedance target towards a pose of the hand."""
-    return control.action_towards(data, goal, STEP_SIZES)
+    return robots.towards(robot, data, goal, STEP_SIZES)
 
 
 def misjudge(key: jax.Array) -> jax.Array:
-    """A demonstrator's constant error: 0.8 mm sideways, 0.8 degrees of yaw (standard deviations)."""
+    """A demonstrator's constant error of a pose: 0.8 mm sideways, 0.8 degrees of yaw (standard deviations)."""
     return jnp.array([0.0008, 0.0008, 0.0, 0.014, 0.0, 0.0]) * jax.random.normal(key, (6,))

@@ -13,7 +13,8 @@ import numpy as np
 
 from expertgen_jax import scenes
 from expertgen_jax.scenes import Fitting
-from expertgen_jax.sim import physics
+from expertgen_jax.sim import physics, robots
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Level, Task
 from expertgen_jax.tasks.assembly.fit import Starts, of_fitting
 from expertgen_jax.tasks.assembly.insertion import CONTACT_OBSERVATION, OBSERVATION, SHAPE_OBSERVATION, insertion
@@ -74,7 +75,7 @@ PLUG_LENGTH = 0.060
 STARTS = Starts(socket_yaw=float(np.deg2rad(10.0)), yaw_error=float(np.deg2rad(5.0)))
 
 
-def shape(name: str, randomization: Level = "off") -> Task:
+def shape(name: str, randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """A part goes into, or over, another: one of `SHAPES`.
 
     Task:
@@ -91,10 +92,10 @@ def shape(name: str, randomization: Level = "off") -> Task:
         along a plate or bar, where nothing holds it), tilted by less than 3 degrees and turned within 1.1 times what
         the clearance allows, for 5 control steps in a row (0.25 s).
     """
-    return _task(name, (name,), randomization)
+    return _task(name, (name,), randomization, robot)
 
 
-def assembly(randomization: Level = "off") -> Task:
+def assembly(randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """All nine shapes at once, for one policy that is told which it holds: the generalist's task.
 
     Task:
@@ -105,14 +106,14 @@ def assembly(randomization: Level = "off") -> Task:
     Success:
         As of the shape.
     """
-    return _task("assembly", tuple(SHAPES), randomization)
+    return _task("assembly", tuple(SHAPES), randomization, robot)
 
 
-def _task(name: str, shapes: tuple[str, ...], randomization: Level) -> Task:
+def _task(name: str, shapes: tuple[str, ...], randomization: Level, robot: RobotName) -> Task:
     rows = [list(SHAPES).index(shape) for shape in shapes]
-    fields, per_play = ({field: values[rows] for field, values in table.items()} for table in _fields())
+    fields, per_play = ({field: values[rows] for field, values in table.items()} for table in _fields(robot))
     fits = [of_fitting(SHAPES[shape], MISJUDGED.get(shape, 0.0008)) for shape in shapes]
-    scene = functools.partial(_scene, SHAPES["pin_in_block"])
+    scene = functools.partial(_scene, SHAPES["pin_in_block"], robot)
     return insertion(
         name,
         scene=scene,
@@ -128,19 +129,19 @@ def _task(name: str, shapes: tuple[str, ...], randomization: Level) -> Task:
 
 
 @functools.cache
-def _fields() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _fields(robot: RobotName = "hand") -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Model fields of every shape, and by how much they grow where the play doubles: sizes are linear in it."""
     fittings = list(SHAPES.values())
     wide = [dataclasses.replace(fitting, play=1.5 * fitting.play) for fitting in fittings]
-    both = physics.variants([_scene(fitting).compile() for fitting in fittings + wide])
+    both = physics.variants([_scene(fitting, robot).compile() for fitting in fittings + wide])
     nominal = {name: rows[: len(fittings)] for name, rows in both.items()}
     return nominal, {name: 2 * (rows[len(fittings) :] - nominal[name]) for name, rows in both.items()}
 
 
-def _scene(fitting: Fitting) -> mujoco.MjSpec:
+def _scene(fitting: Fitting, robot: RobotName = "hand") -> mujoco.MjSpec:
     spec = scenes.empty_scene()
     # Where sizes differ from world to world, a tree of bounding boxes made for one of them leads astray.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
-    scenes.add_fitting(spec, scenes.add_hand(spec), fitting, PLUG_LENGTH)
+    scenes.add_fitting(spec, robots.add(robot, spec), fitting, PLUG_LENGTH)
     scenes.add_force_torque_sensor(spec, "tip")
     return spec

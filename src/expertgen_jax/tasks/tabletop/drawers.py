@@ -10,10 +10,11 @@ import mujoco
 import numpy as np
 
 from expertgen_jax import scenes
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Data, Level, Start, Task
 from expertgen_jax.tasks.tabletop import family, gripping
-from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
-from expertgen_jax.tasks.tabletop.gripping import Phase
+from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Handled, Thing
+from expertgen_jax.tasks.tabletop.gripping import Gripper, Phase
 
 PULLED = 0.150
 """How far open a drawer must be to count as opened (m)."""
@@ -35,9 +36,10 @@ CABINET_OBSERVATION = {
 
 
 class Cabinet:
-    """A scene's cabinet: its numbers in the model, and what is seen of it."""
+    """A scene's cabinet: its numbers in the model, what is seen of it, and by whom."""
 
     def __init__(self, mj: mujoco.MjModel):
+        self.gripper = Gripper(mj)
         self.body, self.drawer = mj.body("cabinet").id, mj.body("drawer").id
         self.qpos, self.dof = int(mj.joint("drawer").qposadr[0]), int(mj.joint("drawer").dofadr[0])
 
@@ -71,7 +73,7 @@ class Cabinet:
     def observe(self, data: Data) -> dict[str, jax.Array]:
         """The entries of `CABINET_OBSERVATION`."""
         return {
-            "handle_position": self.handle(data) - data.qpos[:3],
+            "handle_position": self.handle(data) - self.gripper.place(data),
             "cabinet_axis": data.xmat[self.body][:2, 0],
             "opening": data.qpos[self.qpos, None],
             "opening_speed": self.speed(data)[None],
@@ -123,7 +125,7 @@ MISJUDGED = 0.016
 HANDLE_SPREAD = np.array([MISJUDGED, MISJUDGED, 0.005, 0.1], np.float32)
 
 
-def open_drawer(randomization: Level = "off") -> Task:
+def open_drawer(randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """Open a drawer by its handle.
 
     Task:
@@ -139,7 +141,7 @@ def open_drawer(randomization: Level = "off") -> Task:
     """
 
     def scene() -> mujoco.MjSpec:
-        spec = gripping.scene()
+        spec = gripping.scene(robot)
         scenes.add_cabinet(spec)
         return spec
 
@@ -147,12 +149,12 @@ def open_drawer(randomization: Level = "off") -> Task:
 
     def reset(key: jax.Array, reach: float = 0.05) -> Start:
         cabinet_key, hand_key = jax.random.split(key)
-        ready = gripping.ready(hand_key)
-        return Start(jnp.append(ready, 0.0), (), ready, *cabinet.place(cabinet_key, reach))
+        qpos, ctrl = cabinet.gripper.ready(hand_key)
+        return Start(jnp.append(qpos, 0.0), (), ctrl, *cabinet.place(cabinet_key, reach))
 
     def success(data: Data) -> jax.Array:
         """Pulled out by its handle, and no longer moving."""
-        at_handle = jnp.linalg.norm(cabinet.handle(data) - data.qpos[:3]) < BY_HANDLE
+        at_handle = jnp.linalg.norm(cabinet.handle(data) - cabinet.gripper.place(data)) < BY_HANDLE
         return (cabinet.opening(data) > PULLED) & (jnp.abs(cabinet.speed(data)) < STOPPED) & at_handle
 
     return family.task(
@@ -164,6 +166,7 @@ def open_drawer(randomization: Level = "off") -> Task:
         observe=cabinet.observe,
         success=success,
         script=gripping.phase_by_phase(
+            cabinet.gripper,
             look_at(cabinet, lambda data: jnp.zeros(0)),
             Seen(jnp.asarray(HANDLE_SPREAD), jnp.float32(0.15), jnp.zeros(0)),
             pulling(out=0.19),
@@ -175,7 +178,7 @@ def open_drawer(randomization: Level = "off") -> Task:
     )
 
 
-def put_in_drawer(randomization: Level = "off") -> Task:
+def put_in_drawer(randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """Put a block into a drawer that is shut before and after.
 
     Task:
@@ -192,36 +195,36 @@ def put_in_drawer(randomization: Level = "off") -> Task:
         from the block, for 5 control steps in a row (0.25 s).
     """
     thing = BLOCK
-    scene = functools.partial(family.scene, thing, scenes.add_cabinet)
+    scene = functools.partial(family.scene, robot, thing, scenes.add_cabinet)
     mj = scene().compile()
-    cabinet, body = Cabinet(mj), mj.body("object").id
+    cabinet, handled = Cabinet(mj), Handled(mj, thing)
 
     def reset(key: jax.Array, reach: float = 0.05) -> Start:
         cabinet_key, hand_key, place_key, yaw_key = jax.random.split(key, 4)
-        ready = gripping.ready(hand_key)
+        qpos, ctrl = cabinet.gripper.ready(hand_key)
         place = jnp.array([0.20, -0.05]) + family.somewhere(place_key, reach)
-        qpos = jnp.concatenate([ready, family.lying(thing, place, yaw_key), jnp.zeros(1)])
-        return Start(qpos, (), ready, *cabinet.place(cabinet_key, reach))
+        qpos = jnp.concatenate([qpos, family.lying(thing, place, yaw_key), jnp.zeros(1)])
+        return Start(qpos, (), ctrl, *cabinet.place(cabinet_key, reach))
 
     def in_drawer(data: Data) -> jax.Array:
-        return cabinet.inside(data, data.xpos[body])
+        return cabinet.inside(data, handled.place(data))
 
     def observe(data: Data) -> dict[str, jax.Array]:
-        return family.observe_object(data, thing, body) | cabinet.observe(data) | {"object_in_drawer": in_drawer(data)}
+        return handled.observe(data) | cabinet.observe(data) | {"object_in_drawer": in_drawer(data)}
 
     def success(data: Data) -> jax.Array:
         """It lies in the drawer, at rest, nobody holds it, and that is shut."""
         way = in_drawer(data)
         floor = scenes.DRAWER_FLOOR + thing.height
         inside = (jnp.abs(way[:2]) < jnp.array(scenes.DRAWER_INSIDE)).all() & (jnp.abs(way[2] - floor) < 0.015)
-        clear = jnp.linalg.norm(data.xpos[body] - data.qpos[:3]) > CLEAR
-        return inside & family.still(data) & (cabinet.opening(data) < SHUT) & clear
+        clear = jnp.linalg.norm(handled.place(data) - cabinet.gripper.place(data)) > CLEAR
+        return inside & handled.still(data) & (cabinet.opening(data) < SHUT) & clear
 
     def final_pose(data: Data) -> dict[str, jax.Array]:
         x, y, z = in_drawer(data)
         return {"opening": cabinet.opening(data), "in_drawer_x": x, "in_drawer_y": y, "in_drawer_z": z}
 
-    look, spread = family.judge(thing, body)
+    look, spread = handled.judge()
     out = 0.17
     # The middle of what is open of the drawer, as seen from the handle of the shut one.
     over = before(out - 0.10, 0.11)
@@ -249,7 +252,10 @@ def put_in_drawer(randomization: Level = "off") -> Task:
         observe=observe,
         success=success,
         script=gripping.phase_by_phase(
-            look_at(cabinet, look), Seen(jnp.asarray(HANDLE_SPREAD), jnp.float32(0.08), spread), phases
+            cabinet.gripper,
+            look_at(cabinet, look),
+            Seen(jnp.asarray(HANDLE_SPREAD), jnp.float32(0.08), spread),
+            phases,
         ),
         final_pose=final_pose,
         bodies=("object", "cabinet"),

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Box, Data, Level, Reset, Script, Senses, Spectator, Start, Task, View
 from expertgen_jax.tasks.tabletop import gripping
-from expertgen_jax.tasks.tabletop.gripping import HAND_OBSERVATION, Phase
+from expertgen_jax.tasks.tabletop.gripping import HAND_OBSERVATION, Gripper, Phase
 from expertgen_jax.tasks.tabletop.randomization import RANDOMIZATIONS, Episode, Eyes
 
 VERSION = 2
@@ -32,7 +33,7 @@ OBJECT_OBSERVATION = {
 
 
 class Thing(NamedTuple):
-    """What is handled: the body `object`, whose free joint is the first after those of the hand.
+    """What is handled: the body `object`, whose free joint is the first after those of the gripper.
 
     Attributes:
       add: `(spec, name)`, adds it to a scene.
@@ -51,13 +52,11 @@ class Thing(NamedTuple):
     symmetry: float = np.pi
 
 
-POSE, VELOCITY, SPIN = slice(8, 15), slice(8, 11), slice(11, 14)
-"""The object's in `qpos`; its linear and its angular velocity in `qvel`."""
-
-
-def scene(thing: Thing, *others: Callable[[mujoco.MjSpec], Any], max_contact_points: int = 16) -> mujoco.MjSpec:
-    """The table, the hand with its gripper, the thing, and what `others` add."""
-    spec = gripping.scene(max_contact_points)
+def scene(
+    robot: RobotName, thing: Thing, *others: Callable[[mujoco.MjSpec], Any], max_contact_points: int = 16
+) -> mujoco.MjSpec:
+    """The table, the robot with its gripper, the thing, and what `others` add."""
+    spec = gripping.scene(robot, max_contact_points)
     thing.add(spec, "object")
     for add in others:
         add(spec)
@@ -88,37 +87,58 @@ def first(places: jax.Array, good: jax.Array) -> jax.Array:
     return places[good.argmax()]
 
 
-def observe_object(data: Data, thing: Thing, body: int) -> dict[str, jax.Array]:
-    """The entries of `OBJECT_OBSERVATION`."""
-    turn = (2 * np.pi / thing.symmetry if thing.symmetry else 0.0) * (across(data, body) - data.qpos[3])
-    return {
-        "object_position": data.xpos[body] - data.qpos[:3],
-        "object_height": data.xpos[body][2:] - thing.height,
-        "object_axes": data.xmat[body][:, jnp.array([0, 2])].T.ravel(),
-        "object_turn": jnp.stack([jnp.cos(turn), jnp.sin(turn)]),
-        "object_velocity": data.qvel[VELOCITY],
-    }
+class Handled:
+    """The thing of a compiled scene, and the gripper that handles it.
 
+    Attributes:
+      thing: what it is; body: its number in the model; pose: its free joint in `qpos`.
+      gripper: of the scene.
+    """
 
-def across(data: Data, body: int) -> jax.Array:
-    """The yaw at which pads close along a body's y axis (rad)."""
-    return jnp.arctan2(data.xmat[body][1, 0], data.xmat[body][0, 0]) + jnp.pi / 2
+    def __init__(self, mj: mujoco.MjModel, thing: Thing):
+        self.thing, self.gripper, self.body = thing, Gripper(mj), mj.body("object").id
+        pose, motion = mj.jnt_qposadr[mj.body_jntadr[self.body]], mj.body_dofadr[self.body]
+        self.pose = slice(pose, pose + 7)
+        self._velocity, self._spin = slice(motion, motion + 3), slice(motion + 3, motion + 6)
 
+    def place(self, data: Data) -> jax.Array:
+        """Where it is `[3]` (m)."""
+        return data.xpos[self.body]
 
-def still(data: Data, speed: float = STILL, spin: float = STILL_SPIN) -> jax.Array:
-    """The object is at rest, or slow at most (m/s, rad/s)."""
-    return (jnp.linalg.norm(data.qvel[VELOCITY]) < speed) & (jnp.linalg.norm(data.qvel[SPIN]) < spin)
+    def velocity(self, data: Data) -> jax.Array:
+        """How fast it is `[3]` (m/s)."""
+        return data.qvel[self._velocity]
 
+    def across(self, data: Data) -> jax.Array:
+        """The yaw at which pads close along its y axis (rad)."""
+        return jnp.arctan2(data.xmat[self.body][1, 0], data.xmat[self.body][0, 0]) + jnp.pi / 2
 
-def judge(thing: Thing, body: int) -> tuple[Callable[[Any], jax.Array], jax.Array]:
-    """How a demonstrator sees a thing, as where to grasp it (x, y, z, yaw), and how badly."""
+    def still(self, data: Data, speed: float = STILL, spin: float = STILL_SPIN) -> jax.Array:
+        """It is at rest, or slow at most (m/s, rad/s)."""
+        return (jnp.linalg.norm(self.velocity(data)) < speed) & (jnp.linalg.norm(data.qvel[self._spin]) < spin)
 
-    def look(data: Data) -> jax.Array:
-        half = thing.symmetry / 2
-        yaw = (across(data, body) + half) % thing.symmetry - half if half else 0.0
-        return jnp.append(data.xpos[body].at[2].set(thing.grasp), yaw)
+    def observe(self, data: Data) -> dict[str, jax.Array]:
+        """The entries of `OBJECT_OBSERVATION`."""
+        thing = self.thing
+        turn = (2 * np.pi / thing.symmetry if thing.symmetry else 0.0) * (self.across(data) - self.gripper.yaw(data))
+        return {
+            "object_position": self.place(data) - self.gripper.place(data),
+            "object_height": self.place(data)[2:] - thing.height,
+            "object_axes": data.xmat[self.body][:, jnp.array([0, 2])].T.ravel(),
+            "object_turn": jnp.stack([jnp.cos(turn), jnp.sin(turn)]),
+            "object_velocity": self.velocity(data),
+        }
 
-    return look, jnp.array([thing.misjudged, thing.misjudged, 0.005, thing.turned])
+    def judge(self) -> tuple[Callable[[Any], jax.Array], jax.Array]:
+        """How a demonstrator sees it, as where to grasp it (x, y, z, yaw), and how badly."""
+        thing = self.thing
+
+        def look(data: Data) -> jax.Array:
+            half = thing.symmetry / 2
+            yaw = (self.across(data) + half) % thing.symmetry - half if half else 0.0
+            return jnp.append(self.place(data).at[2].set(thing.grasp), yaw)
+
+        return look, jnp.array([thing.misjudged, thing.misjudged, 0.005, thing.turned])
 
 
 def picking(up: float, where: Callable[[Any], jax.Array] = lambda believed: believed) -> list[Phase]:
@@ -163,6 +183,8 @@ def task(
       randomization: how much of the physics, and of what is seen, differs from episode to episode.
       preset: see `Task`.
     """
+    mj = scene().compile()
+    gripper = Gripper(mj)
     plain = Task(
         name=name,
         scene=scene,
@@ -171,14 +193,14 @@ def task(
         action_size=gripping.ACTION_SIZE,
         observation=observation | HAND_OBSERVATION,
         reset=reset,
-        observe=lambda data, context: observe(data) | gripping.observe_hand(data),
-        control=gripping.command,
+        observe=lambda data, context: observe(data) | gripper.observe(data),
+        control=gripper.command,
         success=lambda data, context: success(data),
         script=script,
         nominal_reset=functools.partial(reset, reach=0.0),
         senses=Senses(
             gripping.PROPRIOCEPTION,
-            gripping.sense,
+            gripper.sense,
             cameras={
                 "front": View(eye=(0.0, -0.45, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
                 "side": View(eye=(0.45, 0.0, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
@@ -195,7 +217,7 @@ def task(
     if randomization == "off":
         return plain
     ranges = RANDOMIZATIONS[randomization]
-    return seen_by(plain, Eyes(scene().compile(), ranges, gripping.CONTROL_DT, bodies, drawer))
+    return seen_by(plain, Eyes(mj, ranges, gripping.CONTROL_DT, bodies, drawer))
 
 
 def seen_by(task: Task, eyes: Eyes) -> Task:

@@ -12,11 +12,10 @@ import mujoco
 import numpy as np
 
 from expertgen_jax import scenes
-from expertgen_jax.sim import control
+from expertgen_jax.sim import robots
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Data, Script
 
-HAND, FINGERS = slice(0, 6), slice(6, 8)
-"""In `qpos`, `qvel` and `ctrl`."""
 ACTION_SIZE = 7
 CONTROL_DT = 0.05
 STEP_SIZES = np.array([0.020] * 3 + [0.20] * 3, np.float32)
@@ -44,8 +43,8 @@ HAND_OBSERVATION = {
 }
 
 
-def scene(max_contact_points: int = 16) -> mujoco.MjSpec:
-    """The table and the hand with its gripper."""
+def scene(robot: RobotName, max_contact_points: int = 16) -> mujoco.MjSpec:
+    """The table and the robot with a gripper."""
     spec = scenes.empty_scene(max_contact_points=max_contact_points)
     # Pads must turn with what they hold, and nothing may creep out of them: a brick does at 0.2 mm/s, and at an
     # impedance of 0.93 at 1.4 mm/s. At 0.99 from 6 um on, in MJX it jumped at 0.2 m/s now and then.
@@ -53,53 +52,75 @@ def scene(max_contact_points: int = 16) -> mujoco.MjSpec:
         geom.solimp = [0.5, 0.99, 2e-5, 0.5, 2.0]
         geom.friction = [1.0, 0.005, 0.0001]
         geom.condim = 4
-    scenes.add_gripper(spec, scenes.add_hand(spec, fingers=False))
+    scenes.add_gripper(spec, robots.add(robot, spec, fingers=False))
     return spec
 
 
-def ready(key: jax.Array) -> jax.Array:
-    """Where the hand starts: `[8]` numbers of `qpos` and of `ctrl`, within 20 mm of `READY`, open."""
-    beside = jax.random.uniform(key, (3,), minval=-0.02, maxval=0.02)
-    return jnp.concatenate([beside + jnp.array([0.0, 0.0, READY]), jnp.zeros(5)])
+class Gripper:
+    """A scene's robot with its gripper, in a compiled scene.
 
+    Attributes:
+      robot: that carries it.
+      joints, commands: numbers of both in `qpos` and `qvel`, and in `ctrl`.
+    """
 
-def sense(data: Data) -> dict[str, jax.Array]:
-    """The entries of `PROPRIOCEPTION`."""
-    return {
-        "hand_pose": data.qpos[HAND],
-        "hand_velocity": data.qvel[HAND],
-        "target_lead": data.ctrl[HAND] - data.qpos[HAND],
-        "closing": data.qpos[FINGERS].mean(keepdims=True),
-        "grip": (data.ctrl[FINGERS] - data.qpos[FINGERS]).mean(keepdims=True),
-    }
+    def __init__(self, mj: mujoco.MjModel):
+        self.robot, self._hand = robots.of(mj), mj.body("hand").id
+        self.joints, self.commands = self.robot.joints + 2, self.robot.commands + 2
+        self._fingers = slice(self.robot.joints, self.joints)  # in `qpos`
+        self._told = slice(self.robot.commands, self.commands)  # in `ctrl`
 
+    def ready(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Its part of `qpos` and of `ctrl` at the start, within 20 mm of `READY`, open."""
+        beside = jax.random.uniform(key, (3,), minval=-0.02, maxval=0.02)
+        qpos, ctrl = self.robot.start(jnp.concatenate([beside + jnp.array([0.0, 0.0, READY]), jnp.zeros(3)]))
+        return jnp.append(qpos, jnp.zeros(2)), jnp.append(ctrl, jnp.zeros(2))
 
-def observe_hand(data: Data) -> dict[str, jax.Array]:
-    """The entries of `HAND_OBSERVATION`."""
-    felt = sense(data)
-    pose = felt.pop("hand_pose")
-    return {"hand_height": pose[2:3], "hand_rotation": pose[3:], **felt}
+    def place(self, data: Data) -> jax.Array:
+        """Where the hand is `[3]` (m)."""
+        return self.robot.pose(data)[:3]
 
+    def yaw(self, data: Data) -> jax.Array:
+        """How it is turned (rad)."""
+        return self.robot.pose(data)[3]
 
-def is_open(data: Data) -> jax.Array:
-    """The gripper has let go."""
-    return (data.qpos[FINGERS] < 0.005).all()
+    def sense(self, data: Data) -> dict[str, jax.Array]:
+        """The entries of `PROPRIOCEPTION`."""
+        pose, closing = self.robot.pose(data), data.qpos[self._fingers]
+        return {
+            "hand_pose": pose,
+            "hand_velocity": self.robot.velocity(data),
+            "target_lead": self.robot.target(data) - pose,
+            "closing": closing.mean(keepdims=True),
+            "grip": (data.ctrl[self._told] - closing).mean(keepdims=True),
+        }
 
+    def observe(self, data: Data) -> dict[str, jax.Array]:
+        """The entries of `HAND_OBSERVATION`."""
+        felt = self.sense(data)
+        pose = felt.pop("hand_pose")
+        return {"hand_height": pose[2:3], "hand_rotation": pose[3:], **felt}
 
-def squeezes(data: Data) -> jax.Array:
-    """Both fingers press on something: it keeps them from where they were told to close."""
-    return (data.ctrl[FINGERS] - data.qpos[FINGERS] > SQUEEZE).all()
+    def is_open(self, data: Data) -> jax.Array:
+        """It has let go."""
+        return (data.qpos[self._fingers] < 0.005).all()
 
+    def squeezes(self, data: Data) -> jax.Array:
+        """Both fingers press on something: it keeps them from where they were told to close."""
+        return (data.ctrl[self._told] - data.qpos[self._fingers] > SQUEEZE).all()
 
-def between_pads(data: Data, hand: int, point: jax.Array) -> jax.Array:
-    """A point `[3]` lies between the pads of the body `hand`, where they would hold it."""
-    return (jnp.abs(data.xmat[hand].T @ (point - data.qpos[:3])) < jnp.array([0.045, 0.020, 0.040])).all()
+    def seen(self, data: Data, point: jax.Array) -> jax.Array:
+        """A point of the world `[3]` in the hand's frame."""
+        return data.xmat[self._hand].T @ (point - self.place(data))
 
+    def between_pads(self, data: Data, point: jax.Array) -> jax.Array:
+        """A point `[3]` lies between the pads, where they would hold it."""
+        return (jnp.abs(self.seen(data, point)) < jnp.array([0.045, 0.020, 0.040])).all()
 
-def command(data: Data, action: jax.Array) -> jax.Array:
-    """`Task.control`."""
-    closing = (1 - jnp.clip(action[6], -1.0, 1.0)) / 2 * scenes.OPENING / 2
-    return control.move_target(data, action[:6], STEP_SIZES, LEADS, HAND).at[FINGERS].set(closing)
+    def command(self, data: Data, action: jax.Array) -> jax.Array:
+        """`Task.control`."""
+        closing = (1 - jnp.clip(action[6], -1.0, 1.0)) / 2 * scenes.OPENING / 2
+        return self.robot.move(data, action[:6], STEP_SIZES, LEADS).at[self._told].set(closing)
 
 
 ARRIVED = np.array([0.012] * 3 + [0.15], np.float32)
@@ -132,12 +153,15 @@ class _Memory(NamedTuple):
     spent: jax.Array  # control steps in this phase
 
 
-def phase_by_phase(look: Callable[[Data], Any], spread: Any, phases: list[Phase], noise: float = 0.1) -> Script:
+def phase_by_phase(
+    gripper: Gripper, look: Callable[[Data], Any], spread: Any, phases: list[Phase], noise: float = 0.1
+) -> Script:
     """A demonstrator as one writes it down: phase by phase, without looking again, and without a second try.
 
     It does not wait where it has arrived: of episodes that wait half of the time, a clone learns to wait.
 
     Args:
+      gripper: that acts.
       look: `data -> believed`, a pytree of arrays: where things are.
       spread: of the same structure; standard deviations of its errors, constant over an episode.
       phases: in order; the last lasts to the end.
@@ -160,12 +184,12 @@ def phase_by_phase(look: Callable[[Data], Any], spread: Any, phases: list[Phase]
         believed = jax.tree.map(lambda new, old: jnp.where(begins, new, old), seen, memory.believed)
         goals = jnp.stack([phase.goal(believed) for phase in phases])
         goals = goals.at[:, 2].max(LOWEST)
-        arrived = (jnp.abs(data.qpos[HAND][:4] - goals[memory.phase]) < ARRIVED).all()
+        arrived = (jnp.abs(gripper.robot.pose(data)[:4] - goals[memory.phase]) < ARRIVED).all()
         over = (arrived & (memory.spent >= jnp.asarray(least)[memory.phase])) | (memory.spent >= PATIENCE)
         over &= memory.phase < last
         now, spent = memory.phase + over, jnp.where(over, 0, memory.spent)
         speed, grip = jnp.asarray(speeds)[now], jnp.asarray(grips)[now]
-        move = control.action_towards(data, jnp.append(goals[now], jnp.zeros(2)), STEP_SIZES, HAND)
+        move = robots.towards(gripper.robot, data, jnp.append(goals[now], jnp.zeros(2)), STEP_SIZES)
         move = jnp.clip(move, -speed, speed) + noise * jax.random.normal(key, move.shape)
         action = jnp.clip(jnp.append(move, grip), -1.0, 1.0)
         return _Memory(believed, memory.bias, now, spent + 1), action

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from expertgen_jax import scenes
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Data, Level, Start, Task
 from expertgen_jax.tasks.tabletop import family, gripping
-from expertgen_jax.tasks.tabletop.family import Thing
+from expertgen_jax.tasks.tabletop.family import Handled, Thing
 
 LIFTED = 0.100
 """Of success, above where the thing stood (m)."""
@@ -22,7 +23,7 @@ THINGS = {
 SUMMARIES = {name: f"Lift a {name.removeprefix('lift_')} by 100 mm and hold it." for name in THINGS}
 
 
-def lift(name: str, randomization: Level = "off") -> Task:
+def lift(name: str, randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """A thing is lifted off the table and held. One of `THINGS`.
 
     Task:
@@ -38,30 +39,30 @@ def lift(name: str, randomization: Level = "off") -> Task:
         for 5 control steps in a row (0.25 s).
     """
     thing = THINGS[name]
-    scene = functools.partial(family.scene, thing)
-    mj = scene().compile()
-    body, hand = mj.body("object").id, mj.body("hand").id
+    scene = functools.partial(family.scene, robot, thing)
+    handled = Handled(scene().compile(), thing)
+    gripper = handled.gripper
 
     def reset(key: jax.Array, reach: float = 0.15) -> Start:
         place_key, hand_key, yaw_key = jax.random.split(key, 3)
-        ready = gripping.ready(hand_key)
+        qpos, ctrl = gripper.ready(hand_key)
         lying = family.lying(thing, family.somewhere(place_key, reach), yaw_key)
-        return Start(jnp.concatenate([ready, lying]), (), ready)
+        return Start(jnp.concatenate([qpos, lying]), (), ctrl)
 
     def lifted(data: Data) -> jax.Array:
-        return data.xpos[body][2] - thing.height
+        return handled.place(data)[2] - thing.height
 
     def success(data: Data) -> jax.Array:
         """Lifted, held between the pads, and slow: not thrown, and not carried on the fingers' backs."""
-        way = data.xmat[hand].T @ (data.xpos[body] - data.qpos[:3])
-        held = (jnp.abs(way) < jnp.array([0.03, 0.06, 0.06])).all() & gripping.squeezes(data)
-        return (lifted(data) > LIFTED) & held & family.still(data, *SLOW)
+        way = gripper.seen(data, handled.place(data))
+        held = (jnp.abs(way) < jnp.array([0.03, 0.06, 0.06])).all() & gripper.squeezes(data)
+        return (lifted(data) > LIFTED) & held & handled.still(data, *SLOW)
 
     def final_pose(data: Data) -> dict[str, jax.Array]:
         return {
             "lifted_by": lifted(data),
-            "beside_the_hand": jnp.linalg.norm(data.xpos[body][:2] - data.qpos[:2]),
-            "speed": jnp.linalg.norm(data.qvel[family.VELOCITY]),
+            "beside_the_hand": jnp.linalg.norm((handled.place(data) - gripper.place(data))[:2]),
+            "speed": jnp.linalg.norm(handled.velocity(data)),
         }
 
     return family.task(
@@ -70,9 +71,9 @@ def lift(name: str, randomization: Level = "off") -> Task:
         horizon=100,
         observation=family.OBJECT_OBSERVATION,
         reset=reset,
-        observe=lambda data: family.observe_object(data, thing, body),
+        observe=handled.observe,
         success=success,
-        script=gripping.phase_by_phase(*family.judge(thing, body), family.picking(up=0.16)),
+        script=gripping.phase_by_phase(gripper, *handled.judge(), family.picking(up=0.16)),
         final_pose=final_pose,
         bodies=("object",),
         randomization=randomization,

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from expertgen_jax import scenes
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Data, Level, Start, Task
 from expertgen_jax.tasks.tabletop import family, gripping
-from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
+from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Handled, Thing
 from expertgen_jax.tasks.tabletop.gripping import Phase
 
 STRAWBERRY = Thing(scenes.add_strawberry, scenes.STRAWBERRY_RADIUS, 0.020, misjudged=0.012)
@@ -43,7 +44,7 @@ def placing(over: float, low: float, away: float) -> list[Phase]:
     ]
 
 
-def strawberry_in_bowl(randomization: Level = "off") -> Task:
+def strawberry_in_bowl(randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """Put a strawberry into a bowl.
 
     Task:
@@ -60,24 +61,25 @@ def strawberry_in_bowl(randomization: Level = "off") -> Task:
         (0.25 s).
     """
     thing = STRAWBERRY
-    scene = functools.partial(family.scene, thing, scenes.add_bowl)
+    scene = functools.partial(family.scene, robot, thing, scenes.add_bowl)
     mj = scene().compile()
-    body, bowl = mj.body("object").id, mj.body("bowl").id
+    handled, bowl = Handled(mj, thing), mj.body("bowl").id
+    gripper = handled.gripper
 
     def reset(key: jax.Array, reach: float = 0.12) -> Start:
         place_key, hand_key, yaw_key, bowl_key = jax.random.split(key, 4)
         there = family.somewhere(bowl_key, reach)
         place = family.clear_of(place_key, 0.12, there, scenes.BOWL_RADIUS + 0.06)
-        ready = gripping.ready(hand_key)
+        qpos, ctrl = gripper.ready(hand_key)
         lying = family.lying(thing, place, yaw_key)
-        return Start(jnp.concatenate([ready, lying]), (), ready, mocap_pos=jnp.append(there, 0.0)[None])
+        return Start(jnp.concatenate([qpos, lying]), (), ctrl, mocap_pos=jnp.append(there, 0.0)[None])
 
     def beside_bowl(data: Data) -> jax.Array:
-        return data.xpos[body] - data.xpos[bowl]
+        return handled.place(data) - data.xpos[bowl]
 
     def observe(data: Data) -> dict[str, jax.Array]:
-        return family.observe_object(data, thing, body) | {
-            "bowl_position": (data.xpos[bowl] - data.qpos[:3])[:2],
+        return handled.observe(data) | {
+            "bowl_position": (data.xpos[bowl] - gripper.place(data))[:2],
             "beside_bowl": beside_bowl(data),
         }
 
@@ -85,13 +87,13 @@ def strawberry_in_bowl(randomization: Level = "off") -> Task:
         """Inside, below the rim, at rest, and let go."""
         way = beside_bowl(data)
         inside = (jnp.linalg.norm(way[:2]) < scenes.BOWL_RADIUS * 2 / 3) & (way[2] > 0) & (way[2] < scenes.BOWL_RIM)
-        return inside & family.still(data) & gripping.is_open(data)
+        return inside & handled.still(data) & gripper.is_open(data)
 
     def final_pose(data: Data) -> dict[str, jax.Array]:
         way = beside_bowl(data)
         return {"beside_the_middle": jnp.linalg.norm(way[:2]), "height_in_bowl": way[2]}
 
-    look, spread = family.judge(thing, body)
+    look, spread = handled.judge()
     return family.task(
         "strawberry_in_bowl",
         scene=scene,
@@ -101,6 +103,7 @@ def strawberry_in_bowl(randomization: Level = "off") -> Task:
         observe=observe,
         success=success,
         script=gripping.phase_by_phase(
+            gripper,
             lambda data: Places(look(data), data.xpos[bowl][:2]),
             Places(spread, jnp.full(2, thing.misjudged)),
             placing(over=0.13, low=0.075, away=0.13),
@@ -112,7 +115,7 @@ def strawberry_in_bowl(randomization: Level = "off") -> Task:
     )
 
 
-def stack_banana(randomization: Level = "off") -> Task:
+def stack_banana(randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """Lay a banana on top of a can.
 
     Task:
@@ -131,9 +134,11 @@ def stack_banana(randomization: Level = "off") -> Task:
     """
     thing = BANANA
     # Upright on four contacts, a banana on up to eight, and the pads.
-    scene = functools.partial(family.scene, thing, functools.partial(scenes.add_can, name="can"), max_contact_points=20)
+    add_can = functools.partial(scenes.add_can, name="can")
+    scene = functools.partial(family.scene, robot, thing, add_can, max_contact_points=20)
     mj = scene().compile()
-    body, can = mj.body("object").id, mj.body("can").id
+    handled, can = Handled(mj, thing), mj.body("can").id
+    gripper, body = handled.gripper, handled.body
     middle = np.asarray(mj.body("object").ipos, np.float32)
     along = np.asarray(scenes.BANANA_LINE, np.float32)
     on_top = scenes.CAN_HEIGHT / 2 + scenes.BANANA_RADIUS
@@ -142,9 +147,9 @@ def stack_banana(randomization: Level = "off") -> Task:
         place_key, hand_key, yaw_key, can_key = jax.random.split(key, 4)
         there = family.somewhere(can_key, reach)
         place = family.clear_of(place_key, 0.12, there, 0.16)
-        ready = gripping.ready(hand_key)
+        qpos, ctrl = gripper.ready(hand_key)
         upright = jnp.concatenate([there, jnp.array([scenes.CAN_HEIGHT / 2, 1.0, 0.0, 0.0, 0.0])])
-        return Start(jnp.concatenate([ready, family.lying(thing, place, yaw_key), upright]), (), ready)
+        return Start(jnp.concatenate([qpos, family.lying(thing, place, yaw_key), upright]), (), ctrl)
 
     def centre(data: Data) -> jax.Array:
         return data.xpos[body] + data.xmat[body] @ middle
@@ -154,8 +159,8 @@ def stack_banana(randomization: Level = "off") -> Task:
         return centre(data) - data.xpos[can]
 
     def observe(data: Data) -> dict[str, jax.Array]:
-        return family.observe_object(data, thing, body) | {
-            "can_position": data.xpos[can] - data.qpos[:3],
+        return handled.observe(data) | {
+            "can_position": data.xpos[can] - gripper.place(data),
             "can_axis": data.xmat[can][:2, 2],
             "beside_can": beside_can(data),
         }
@@ -165,18 +170,20 @@ def stack_banana(randomization: Level = "off") -> Task:
         way = beside_can(data)
         on_can = (jnp.linalg.norm(way[:2]) < scenes.CAN_RADIUS) & (jnp.abs(way[2] - on_top) < 0.010)
         standing = (data.xmat[can][2, 2] > np.cos(0.1)) & (jnp.abs(data.xpos[can][2] - scenes.CAN_HEIGHT / 2) < 0.005)
-        away = (jnp.linalg.norm(data.xpos[body] + along @ data.xmat[body].T - data.qpos[:3], axis=1) > LET_GO).all()
-        return on_can & standing & family.still(data) & away & gripping.is_open(data)
+        away = (
+            jnp.linalg.norm(data.xpos[body] + along @ data.xmat[body].T - gripper.place(data), axis=1) > LET_GO
+        ).all()
+        return on_can & standing & handled.still(data) & away & gripper.is_open(data)
 
     def final_pose(data: Data) -> dict[str, jax.Array]:
         way = beside_can(data)
         return {
             "beside_the_axis": jnp.linalg.norm(way[:2]),
             "above_the_top": way[2] - scenes.CAN_HEIGHT / 2,
-            "from_the_hand": jnp.linalg.norm(centre(data) - data.qpos[:3]),
+            "from_the_hand": jnp.linalg.norm(centre(data) - gripper.place(data)),
         }
 
-    look, spread = family.judge(thing, body)
+    look, spread = handled.judge()
     height = scenes.CAN_HEIGHT + thing.grasp
     return family.task(
         "stack_banana",
@@ -187,6 +194,7 @@ def stack_banana(randomization: Level = "off") -> Task:
         observe=observe,
         success=success,
         script=gripping.phase_by_phase(
+            gripper,
             lambda data: Places(look(data), data.xpos[can][:2]),
             Places(spread, jnp.full(2, thing.misjudged)),
             placing(over=height + 0.06, low=height + 0.004, away=height + 0.09),

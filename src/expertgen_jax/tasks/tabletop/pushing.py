@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from expertgen_jax import scenes
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Data, Level, Start, Task
 from expertgen_jax.tasks.tabletop import family, gripping
-from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Thing
+from expertgen_jax.tasks.tabletop.family import OBJECT_OBSERVATION, Handled, Thing
 from expertgen_jax.tasks.tabletop.gripping import Phase
 
 PEAR = Thing(scenes.add_pear, scenes.PEAR_RADIUS, 0.030, misjudged=0.010, symmetry=0.0)
@@ -51,7 +52,7 @@ def behind(what: Literal["pear", "mark"], by: float, height: float = PEAR.grasp)
     return goal
 
 
-def push_pear(randomization: Level = "off") -> Task:
+def push_pear(randomization: Level = "off", robot: RobotName = "hand") -> Task:
     """Push a pear to a mark on the table.
 
     Task:
@@ -67,9 +68,9 @@ def push_pear(randomization: Level = "off") -> Task:
         row (0.25 s).
     """
     thing = PEAR
-    scene = functools.partial(family.scene, thing, functools.partial(scenes.add_mark, radius=NEAR))
-    mj = scene().compile()
-    body, hand = mj.body("object").id, mj.body("hand").id
+    scene = functools.partial(family.scene, robot, thing, functools.partial(scenes.add_mark, radius=NEAR))
+    handled = Handled(scene().compile(), thing)
+    gripper = handled.gripper
 
     def reset(key: jax.Array, reach: float = 0.15) -> Start:
         place_key, hand_key, yaw_key, angle_key, far_key = jax.random.split(key, 5)
@@ -78,18 +79,18 @@ def push_pear(randomization: Level = "off") -> Task:
         angle = jax.random.uniform(angle_key, (64, 1), maxval=2 * jnp.pi)
         marks = place + far * jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
         mark = family.first(marks, (jnp.abs(marks) < 0.22).all(1))
-        ready = gripping.ready(hand_key)
+        qpos, ctrl = gripper.ready(hand_key)
         lying = family.lying(thing, place, yaw_key)
-        return Start(jnp.concatenate([ready, lying]), (), ready, mocap_pos=jnp.append(mark, 0.0)[None])
+        return Start(jnp.concatenate([qpos, lying]), (), ctrl, mocap_pos=jnp.append(mark, 0.0)[None])
 
     def from_mark(data: Data) -> jax.Array:
-        return data.xpos[body][:2] - data.mocap_pos[0, :2]
+        return handled.place(data)[:2] - data.mocap_pos[0, :2]
 
     def observe(data: Data) -> dict[str, jax.Array]:
         along = direction(-from_mark(data))
-        beside = data.qpos[:2] - data.xpos[body][:2]
-        turn = 2 * (jnp.arctan2(along[1], along[0]) - jnp.pi / 2 - data.qpos[3])
-        return family.observe_object(data, thing, body) | {
+        beside = gripper.place(data)[:2] - handled.place(data)[:2]
+        turn = 2 * (jnp.arctan2(along[1], along[0]) - jnp.pi / 2 - gripper.yaw(data))
+        return handled.observe(data) | {
             "from_mark": from_mark(data),
             "hand_on_way": jnp.stack([along @ beside, along[0] * beside[1] - along[1] * beside[0]]),
             "hand_turn": jnp.stack([jnp.cos(turn), jnp.sin(turn)]),
@@ -97,15 +98,15 @@ def push_pear(randomization: Level = "off") -> Task:
 
     def success(data: Data) -> jax.Array:
         """On the mark, on the table, at rest, and not held there."""
-        on_table = jnp.abs(data.xpos[body][2] - thing.height) < 0.005
-        free = ~gripping.between_pads(data, hand, data.xpos[body])
-        return (jnp.linalg.norm(from_mark(data)) < NEAR) & on_table & family.still(data) & free
+        on_table = jnp.abs(handled.place(data)[2] - thing.height) < 0.005
+        free = ~gripper.between_pads(data, handled.place(data))
+        return (jnp.linalg.norm(from_mark(data)) < NEAR) & on_table & handled.still(data) & free
 
     def final_pose(data: Data) -> dict[str, jax.Array]:
         return {
             "from_mark": jnp.linalg.norm(from_mark(data)),
-            "above_the_table": data.xpos[body][2] - thing.height,
-            "speed": jnp.linalg.norm(data.qvel[family.VELOCITY]),
+            "above_the_table": handled.place(data)[2] - thing.height,
+            "speed": jnp.linalg.norm(handled.velocity(data)),
         }
 
     phases = [
@@ -123,7 +124,10 @@ def push_pear(randomization: Level = "off") -> Task:
         observe=observe,
         success=success,
         script=gripping.phase_by_phase(
-            lambda data: Way(data.xpos[body][:2], data.mocap_pos[0, :2]), Way(spread, spread), phases
+            gripper,
+            lambda data: Way(handled.place(data)[:2], data.mocap_pos[0, :2]),
+            Way(spread, spread),
+            phases,
         ),
         final_pose=final_pose,
         bodies=("object", "mark"),

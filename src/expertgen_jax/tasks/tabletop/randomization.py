@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from expertgen_jax import scenes
+from expertgen_jax.sim.robots import IMPEDANCE
 from expertgen_jax.task import PORTABLE, Data, Level
 from expertgen_jax.tasks.ranges import Range, within
 
@@ -142,12 +143,11 @@ class Eyes:
         bounds = np.array([ranges.friction, ranges.stiffness, ranges.grip, *[ranges.mass] * len(self.free)]).T
         friction, stiffness, grip, *masses = within(bounds, drawn)
         fingers = np.array([mj.actuator(name).id for name in scenes.FINGER_JOINTS])
-        hand = np.setdiff1d(np.arange(mj.nu), fingers)
         free = self.bodies[self.free]
         fields = {
             "geom_friction": _compiled(mj.geom_friction).at[:, 0].multiply(friction),
-            "actuator_gainprm": _compiled(mj.actuator_gainprm).at[hand, 0].multiply(stiffness),
-            "actuator_biasprm": _compiled(mj.actuator_biasprm).at[hand, 1].multiply(stiffness),
+            "actuator_gainprm": _compiled(mj.actuator_gainprm).at[IMPEDANCE, 0].multiply(stiffness),
+            "actuator_biasprm": _compiled(mj.actuator_biasprm).at[IMPEDANCE, 1].multiply(stiffness),
             "actuator_forcerange": _compiled(mj.actuator_forcerange).at[fingers].multiply(grip),
             "body_mass": _compiled(mj.body_mass).at[free].multiply(jnp.array(masses)),
             "body_inertia": _compiled(mj.body_inertia).at[free].multiply(jnp.array(masses)[:, None]),
