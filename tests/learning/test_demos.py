@@ -271,7 +271,7 @@ def test_disassembly_goes_back_the_way_it_came():
         steps=20,
         reset=at,
         script=Script(lambda key: (), lambda memory, data, start, key: (memory, data.qpos - 0.02)),
-        retrace=lambda data, goal: goal,
+        retrace=lambda data, goal, beside: goal + beside,
         bias=lambda key: jnp.array([-0.5]),
     )
     task = dataclasses.replace(

@@ -10,6 +10,7 @@ import tyro
 from expertgen_jax import bounds
 from expertgen_jax.bounds import Count, Seed
 from expertgen_jax.cli import command
+from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.runs import figures, reproduction
 from expertgen_jax.sim import physics
@@ -22,9 +23,8 @@ class Reproduce:
     """Makes the figures that the documentation quotes.
 
     For every task and seed it runs `expertgen steer` as a person would, then evaluates the script, the prior and the
-    expert, the expert on both physics engines. For `distillation` it then makes students: with `expertgen distill` as a
-    person would, and variants of them. For `ablation` it varies how noise is steered. Finished runs are not redone;
-    interrupted ones go on.
+    expert, the expert on both physics engines. For `distillation` it then makes students with `expertgen distill`. For
+    `ablation` it varies how noise is steered. Finished runs are not redone; interrupted ones go on.
     """
 
     experiment: Annotated[Literal["peg", "assembly", "distillation", "tabletop", "ablation"], tyro.conf.Positional]
@@ -38,11 +38,11 @@ class Reproduce:
     tasks: tuple[str, ...] = ()
     """Some of the experiment's tasks; all of them by default."""
     students: tuple[str, ...] = ()
-    """Some of the students of `distillation`; all of them by default."""
+    """Students of `distillation` by name; by default those that see depth, colour, points and nothing."""
     episodes: Count | None = None
     """Training episodes of each run; each task's own number by default."""
     transfer_episodes: Count = 256
-    """Number of episodes on the other physics engine."""
+    """Number of episodes on the other physics engine, and of students on the other renderer."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Physics engine to train on; by default mjx where there is an accelerator, else native."""
     runs: Path = Path("runs")
@@ -70,6 +70,10 @@ def reproduce(args: Reproduce) -> None:
     settings |= {"randomization": args.randomization, "robot": args.robot}
     rows, students = reproduction.stored(out, settings)
     variants = {"": (), **(reproduction.STEERINGS if args.experiment == "ablation" else {})}
+    names = args.students or tuple(reproduction.STUDENTS)
+    if unknown := set(names) - {*reproduction.STUDENTS, *reproduction.VARIANTS}:
+        known = ", ".join((*reproduction.STUDENTS, *reproduction.VARIANTS))
+        raise UserError(f"--students {min(unknown)}: choose of {known}")
     tasks = args.tasks or reproduction.EXPERIMENTS[args.experiment]
     for seed, task, (name, flags) in itertools.product(args.seeds, tasks, variants.items()):
         run_dir = args.runs / f"{task}-{backend}{suffix.replace('_', '-')}{f'-{name}' if name else ''}-{seed}"
@@ -77,7 +81,7 @@ def reproduce(args: Reproduce) -> None:
         rows = reproduction.with_row(rows, row | ({"name": name} if name else {}))
         write_json(out, settings | {"runs": rows} | ({"students": students} if students else {}))
         if args.experiment == "distillation":
-            for row in reproduction.distill(task, seed, run_dir, args.students):
+            for row in reproduction.distill(task, seed, run_dir, names, args.transfer_episodes):
                 students = reproduction.with_row(students, row)
                 write_json(out, settings | {"runs": rows, "students": students})
     if curves := reproduction.budget_curves([row for row in students if row["seed"] == args.seeds[0]]):

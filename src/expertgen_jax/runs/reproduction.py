@@ -18,8 +18,7 @@ from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.runs import tables
 from expertgen_jax.runs.opening import load_run
-from expertgen_jax.runs.settings import StudentSettings, with_preset
-from expertgen_jax.runs.student import open_student
+from expertgen_jax.runs.student import load_student
 from expertgen_jax.task import Level
 from expertgen_jax.tasks.assembly.shapes import SHAPES
 from expertgen_jax.tasks.registry import FAMILIES, TASKS
@@ -27,7 +26,7 @@ from expertgen_jax.tasks.registry import FAMILIES, TASKS
 EXPERIMENTS = {
     "peg": ("peg",),
     "assembly": (*SHAPES, "peg_flat", "peg_tight", "gear_on_shaft", "assembly"),
-    "distillation": ("peg", "pin_in_block", "tube_in_tube", "clip_on_plate", "block_on_rail"),
+    "distillation": ("peg", *SHAPES, *FAMILIES["tabletop"]),
     "tabletop": FAMILIES["tabletop"],
     "ablation": ("peg", "block_on_rail"),
 }
@@ -51,23 +50,28 @@ PAPER = {
     "strawberry_in_bowl": {"script": 0.430, "prior": 0.066, "expert": 0.521},
 }
 """Success that ExpertGen's authors report (arXiv 2603.15956), for tasks of the same names."""
-CONTROL = {"blank": {"student": {"modality": "blank"}}}
-MODALITIES = {name: {"student": {"modality": name}} for name in ("state", "rgb", "points")}
-HEADS = {"diffusion": {"student": {"head": "diffusion"}}}
-ALPHAS = {f"alpha-{a}": {"dagger": {"alpha_start": a, "alpha_end": a}} for a in (0.5, 0.2, 0.0)}
-# About 1, 3, 10, 35 and 100 thousand labels, by the episodes a round.
+STUDENTS: dict[str, tuple[str, ...]] = {
+    name: ("--student.modality", name) for name in ("depth", "rgb", "points", "blank")
+}
+"""Students of `distillation`: what each varies in the defaults of `expertgen distill`; one, the control, sees nothing."""
 BUDGETS = {
-    f"{method}-{worlds}": {"dagger": {"worlds": worlds, "alpha_end": alpha}}
-    for worlds in (7, 21, 70, 256, 700)
-    for method, alpha in (("DAgger", 0.2), ("BC", 1.0))
-    if (method, worlds) != ("DAgger", 256)  # the default
+    f"{method}-{worlds}": ("--dagger.worlds", f"{worlds}", "--dagger.alpha-end", alpha, "--dagger.rounds", "20")
+    for worlds in (7, 21, 70, 256)
+    for method, alpha in (("DAgger", "0.2"), ("BC", "1.0"))
 }
-STUDENTS: dict[str, dict[str, Any]] = {
-    # At 35 k labels both methods are at 100 % there.
-    "peg": CONTROL | MODALITIES | HEADS | {name: x for name, x in BUDGETS.items() if x["dagger"]["worlds"] <= 256},
-    "block_on_rail": CONTROL | ALPHAS | BUDGETS,
+"""About 1 to 35 thousand labels, by the episodes a round, the expert's share falling, or acting alone."""
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "state": ("--student.modality", "state"),
+    "strong": ("--visual", "strong"),
+    "strong-rgb": ("--visual", "strong", "--student.modality", "rgb"),
+    "diffusion": ("--student.head", "diffusion"),
+    "history-3": ("--student.history", "3"),
+    "size-32": ("--student.image-size", "32"),
+    "size-96": ("--student.image-size", "96"),
+    **{f"alpha-{x}": ("--dagger.alpha-start", x, "--dagger.alpha-end", x) for x in ("0.5", "0.2", "0.0")},
+    **BUDGETS,
 }
-"""What is varied in the defaults of `expertgen distill`; for the other tasks, `CONTROL`."""
+"""More students, made where they are asked for by name."""
 
 
 def reproduce(task: str, seed: int, options: Sequence[str], run_dir: Path, transfer_episodes: int) -> dict[str, Any]:
@@ -155,27 +159,24 @@ def run_once(command: str, folder: Path, *flags: str) -> dict[str, Any]:
     return json.loads(cost.read_text())
 
 
-def distill(task: str, seed: int, run_dir: Path, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The students of a run, one after another: the default, then those that differ from it."""
-    cost = run_once("distill", run_dir / "students" / "depth", "--run-dir", str(run_dir), "--seed", str(seed))
-    students: dict[str, dict[str, Any]] = {"depth": {}, **STUDENTS.get(task, CONTROL)}
-    for name, changes in students.items():
-        if names and name not in names:
-            continue
-        settings = with_preset(StudentSettings(seed=seed), changes)
-        student_run = open_student(load_run(run_dir), settings, name)
-        student_run.student()
-        randomizations: list[Level] = ["default"] if changes else ["off", "default"]
-        evaluations: dict[str, Any] = {visual: student_run.evaluation(visual) for visual in randomizations}
-        print(f"{task}\n{tables.results(list(evaluations.values()))}\n", flush=True)
-        yield {
-            "task": task,
-            "seed": seed,
-            "name": name,
-            **(cost if name == "depth" else {}),
-            **student_run.cost(),
-            **evaluations,
-        }
+def distill(
+    task: str, seed: int, run_dir: Path, names: Sequence[str], transfer_episodes: int
+) -> Iterator[dict[str, Any]]:
+    """Students of a run, one after another; those that see pictures are also evaluated on MuJoCo's renderer."""
+    flags = STUDENTS | VARIANTS
+    for name in names:
+        folder = run_dir / "students" / name
+        options = ("--run-dir", str(run_dir), "--name", name, "--seed", str(seed), *flags[name])
+        cost = run_once("distill", folder, *options)
+        run = load_student(load_run(run_dir), name)
+        levels: tuple[Level, ...] = ("off", "default")
+        if run.settings.visual == "strong":
+            levels = (*levels, "strong")
+        figures: dict[str, Any] = {level: run.evaluation(level) for level in levels}
+        if run.settings.student.modality in ("depth", "rgb"):
+            figures["opengl"] = run.evaluation("default", transfer_episodes, renderer="opengl")
+        print(f"{task}\n{tables.results(list(figures.values()))}\n", flush=True)
+        yield {"task": task, "seed": seed, "name": name, **cost, **run.cost(), **figures}
 
 
 def bar_groups(rows: list[dict[str, Any]], rule: str, interval: str) -> dict[str, dict[str, Any]]:
@@ -204,9 +205,9 @@ def budget_curves(students: list[dict[str, Any]]) -> dict[str, dict[str, list[tu
     """What `report.budgets` takes: `{task: {method: [(labelled, success, low, high), ...]}}`."""
     curves: dict[str, dict[str, list[tuple[float, ...]]]] = {}
     for row in students:
-        if row["name"] in {"depth", *BUDGETS}:
+        if row["name"] in BUDGETS:
             figures = row["default"]
             point = (row["labelled"], figures["success"], *figures["ci95"])
-            method = "BC" if row["name"].startswith("BC") else "DAgger"
+            method, _, _ = row["name"].partition("-")
             curves.setdefault(row["task"], {}).setdefault(method, []).append(point)
     return {task: methods for task, methods in curves.items() if "BC" in methods}
