@@ -53,7 +53,7 @@ PAPER = {
 STUDENTS: dict[str, tuple[str, ...]] = {
     name: ("--student.modality", name) for name in ("depth", "rgb", "points", "blank")
 }
-"""Students of `distillation`: what each varies in the defaults of `expertgen distill`; one, the control, sees nothing."""
+"""Students of `distillation`: what varies in the defaults of `expertgen distill`; one, the control, sees nothing."""
 BUDGETS = {
     f"{method}-{worlds}": ("--dagger.worlds", f"{worlds}", "--dagger.alpha-end", alpha, "--dagger.rounds", "20")
     for worlds in (7, 21, 70, 256)
