@@ -19,6 +19,9 @@ Context = Any
 Level = Literal["off", "default", "strong"]
 """How much is randomised, of physics or of what cameras see."""
 
+StartsName = Literal["own", "automate"]
+"""Where episodes start: a task's own ranges, or those of AutoMate in Isaac Lab."""
+
 
 class Data(Protocol):
     """The portable fields of a world's state: `mjx.Data` on every back end has them, under MuJoCo's names.

@@ -14,7 +14,7 @@ from expertgen_jax.runs import settings
 from expertgen_jax.runs.settings import RunSettings
 from expertgen_jax.sim import episode
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level
+from expertgen_jax.task import Level, StartsName
 from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.trial import try_task
@@ -30,6 +30,8 @@ class Check:
     """Domain randomisation."""
     robot: RobotName = "hand"
     """What carries the plug or the gripper."""
+    starts: StartsName = "own"
+    """Where episodes of a task start: its own ranges, or, for the shapes, those of AutoMate."""
     seed: Seed = 0
     """Which episode is told of."""
     episodes: Count = 64
@@ -44,7 +46,7 @@ def main(argv: command.Arguments = None) -> None:
 def check(args: Check) -> None:
     """Prints what the task is and how its script does; warnings go to stderr."""
     bounds.check(args)
-    task = registry.load_task(args.task, args.randomization, args.robot)
+    task = registry.load_task(args.task, args.randomization, args.robot, args.starts)
     if not args.task.endswith(".py"):
         check_task(task)  # that of a file was checked when it was loaded
     settings.check(settings.with_preset(RunSettings(), task.preset or {}), task)

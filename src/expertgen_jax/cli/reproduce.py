@@ -15,7 +15,7 @@ from expertgen_jax.files import write_json
 from expertgen_jax.runs import figures, reproduction
 from expertgen_jax.sim import physics
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level
+from expertgen_jax.task import Level, StartsName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Reproduce:
     """Domain randomisation of the physics, in training and evaluation."""
     robot: RobotName = "hand"
     """What carries the plug or the gripper."""
+    starts: StartsName = "own"
+    """Where episodes start: the tasks' own ranges, or, for the shapes, those of AutoMate in Isaac Lab."""
     tasks: tuple[str, ...] = ()
     """Some of the experiment's tasks; all of them by default."""
     students: tuple[str, ...] = ()
@@ -48,8 +50,8 @@ class Reproduce:
     runs: Path = Path("runs")
     """Folder of the run directories."""
     out: Path | None = None
-    """JSON file for the figures; by default results/EXPERIMENT.json, with the robot and the randomisation in its name
-    where they are not hand and off. What it holds of other tasks and seeds stays; pictures go beside it."""
+    """JSON file for the figures; by default results/EXPERIMENT.json, with robot, starts and randomisation in its name
+    where they are not hand, own and off. What it holds of other tasks and seeds stays; pictures go beside it."""
 
 
 def main(argv: command.Arguments = None) -> None:
@@ -61,13 +63,14 @@ def reproduce(args: Reproduce) -> None:
     """Makes the runs one after another and writes the figures of those that are done."""
     bounds.check(args)
     backend = physics.resolve(args.physics)
-    suffix = "".join(f"_{x}" for x in (args.robot, args.randomization) if x not in ("hand", "off"))
+    suffix = "".join(f"_{x}" for x in (args.robot, args.starts, args.randomization) if x not in ("hand", "own", "off"))
     out = args.out or Path("results") / f"{args.experiment}{suffix}.json"
     command.prepare(out)
     options = ["--physics", backend, "--randomization", args.randomization, "--robot", args.robot]
+    options += ["--starts", args.starts]
     options += [] if args.episodes is None else ["--steer.episodes", str(args.episodes)]
     settings: dict[str, str] = {"experiment": args.experiment, "physics": backend}
-    settings |= {"randomization": args.randomization, "robot": args.robot}
+    settings |= {"randomization": args.randomization, "robot": args.robot, "starts": args.starts}
     rows, students = reproduction.stored(out, settings)
     variants = {"": (), **(reproduction.STEERINGS if args.experiment == "ablation" else {})}
     names = args.students or tuple(reproduction.STUDENTS)

@@ -9,7 +9,7 @@ import tyro
 
 from expertgen_jax.cli import command
 from expertgen_jax.runs.directory import Place
-from expertgen_jax.runs.settings import RunSettings, with_preset
+from expertgen_jax.runs.settings import RunSettings, load_task, with_preset
 from expertgen_jax.tasks import registry
 
 
@@ -33,7 +33,7 @@ def run_tasks(name: str, arguments: type[R], main: Callable[[R], None], argv: co
     with command.conversation():
         family = registry.FAMILIES.get(args.settings.task, (args.settings.task,))
         for number, task in enumerate(family):
-            preset = registry.load_task(task, args.settings.randomization, args.settings.robot).preset or {}
+            preset = load_task(dataclasses.replace(args.settings, task=task)).preset or {}
             default = dataclasses.replace(arguments(), settings=with_preset(RunSettings(), preset))
             one = command.parsed(name, arguments, argv, default)
             if len(family) > 1:

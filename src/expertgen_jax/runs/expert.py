@@ -20,13 +20,12 @@ from expertgen_jax.runs.diagnosis import advice, scarce
 from expertgen_jax.runs.directory import AFRESH, Figures, RunDirectory
 from expertgen_jax.runs.progress import Progress
 from expertgen_jax.runs.provenance import provenance
-from expertgen_jax.runs.settings import RunSettings
+from expertgen_jax.runs.settings import RunSettings, load_task
 from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.evaluation import SELECTION_SEED, evaluate, lasting, predicted
 from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Level
-from expertgen_jax.tasks import registry
 
 
 class ExpertRun:
@@ -36,10 +35,11 @@ class ExpertRun:
       directory: where it is kept.
       settings: that made it.
       env: its task on a back end.
+      ancestor: the run that it goes on from, see `RunSettings.init_from`.
     """
 
-    def __init__(self, directory: RunDirectory, settings: RunSettings, env: Env):
-        self.directory, self.settings, self.env = directory, settings, env
+    def __init__(self, directory: RunDirectory, settings: RunSettings, env: Env, ancestor: "ExpertRun | None" = None):
+        self.directory, self.settings, self.env, self.ancestor = directory, settings, env, ancestor
         self.progress = Progress()
 
     def demonstrations(self) -> DemoSet:
@@ -48,6 +48,11 @@ class ExpertRun:
         sizes = episode.sizes(env)[0], env.task.action_size
         if path.exists():
             return demos.load(path, *sizes)
+        if self.ancestor is not None:
+            demo_set, rows = self.ancestor.demonstrations(), self.ancestor.directory.rows()
+            self.directory.log(next(row for row in rows if row["phase"] == "demos") | {"wall_s": 0.0}, step=0)
+            demos.save(path, demo_set)
+            return demo_set
         start = time.monotonic()
 
         def report(asked: demos.Asked) -> None:
@@ -92,7 +97,10 @@ class ExpertRun:
             self.directory.log(row, step)
             self.progress("prior", step / config.train_steps, f"step {step}, loss {loss:.4f}")
 
-        prior = loops.pretrain(self._key("prior"), demo_set, config, log)
+        if self.ancestor is None:
+            prior = loops.pretrain(self._key("prior"), demo_set, config, log)
+        else:
+            prior = self.ancestor.finished_prior()
         checkpoint.save(self.directory.checkpoints / "prior", prior)
         return prior
 
@@ -106,7 +114,11 @@ class ExpertRun:
         except FileNotFoundError:
             pass
         keys = jax.random.split(self._key("steer"), self.settings.num_seeds)
-        expert = loops.steer(self.directory, Steering(self.env, prior, self.settings.steer), keys, self.progress)
+        mdp, inherited = Steering(self.env, prior, self.settings.steer), None
+        if (other := self.ancestor) is not None:
+            other_mdp = Steering(other.env, prior, other.settings.steer)
+            inherited = loops.learnt(other.directory, other_mdp, other.settings.num_seeds)
+        expert = loops.steer(self.directory, mdp, keys, self.progress, inherited)
         checkpoint.save(self.directory.checkpoints / "expert", expert)
         if told := advice(self.directory.rows(), self.settings.steer.target):
             print(f"warning: {told}", file=sys.stderr)
@@ -190,8 +202,7 @@ class ExpertRun:
         same_task = randomization in (None, self.settings.randomization)
         if same_task and backend in (None, self.env.model.backend):
             return self.env
-        name, robot = self.settings.task, self.settings.robot
-        task = self.env.task if same_task else registry.load_task(name, randomization or "off", robot)
+        task = self.env.task if same_task else load_task(self.settings, randomization)
         return episode.make_env(task, backend or self.env.model.backend, actions_seen=self.env.actions_seen)
 
     def other_backend(self) -> str:

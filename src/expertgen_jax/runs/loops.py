@@ -6,14 +6,14 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from expertgen_jax.learning import steering, student
+from expertgen_jax.learning import steering, student, td3
 from expertgen_jax.learning.dagger import Dagger, DaggerConfig, DaggerState, Labels, filled
 from expertgen_jax.learning.demos import DemoSet, windows
 from expertgen_jax.learning.diffusion import Cloning, DiffusionConfig, Prior
@@ -96,13 +96,45 @@ def pretrain(
     return cloning.trained(state)
 
 
-def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress) -> Expert:
+class Learnt(NamedTuple):
+    """What steering has learnt: networks, with their optimisers, and the normalisation of what they see."""
+
+    learner: td3.LearnerState
+    normalizer: td3.Normalizer
+
+
+def _begin(mdp: Steering, keys: jax.Array, learnt: Learnt | None = None) -> tuple[SteerState, Best]:
+    """Steering before its first step, side by side from each of `keys: [seeds]`; what is `learnt` needs no warm-up."""
+    states = jax.vmap(mdp.init)(keys)
+    if learnt is not None:
+        learner, normalizer = jax.tree.map(lambda x: jnp.repeat(x[None], len(keys), axis=0), learnt)
+        warm = jnp.full_like(states.successes, mdp.config.warmup_successes)
+        states = states.replace(learner=learner, normalizer=normalizer, successes=warm)
+    return states, Best.none(jax.tree.map(lambda x: x[0], jax.vmap(mdp.expert)(states)))
+
+
+def learnt(run: RunDirectory, mdp: Steering, seeds: int) -> Learnt:
+    """What a run's steering, of so many seeds, had learnt when it last was evaluated; of the first of them.
+
+    Raises:
+      FileNotFoundError: it was never evaluated.
+    """
+    shapes = jax.eval_shape(_begin, mdp, jax.random.split(jax.random.key(0), seeds))
+    if (found := checkpoint.Series(run.checkpoints / "training").restore(shapes)) is None:
+        raise FileNotFoundError(run.checkpoints / "training")
+    states, _ = found[1]
+    return Learnt(*jax.tree.map(lambda x: x[0], (states.learner, states.normalizer)))
+
+
+def steer(
+    run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress, inherited: Learnt | None = None
+) -> Expert:
     """Steers side by side from each of `keys: [seeds]` until an expert reaches the target, or nothing gets better.
 
     An expert that reaches `config.target` on the selection episodes is put to the test on fresh ones; steering ends
     where the lower end of the interval of its success there reaches it too. Goes on from the last checkpoint in the
     run directory. Random numbers are part of the saved state, so that an interrupted training repeats the figures of
-    an undisturbed one bit by bit (same machine, same back end).
+    an undisturbed one bit by bit (same machine, same back end). With what another run `inherited` it goes on from that.
 
     Returns:
       The expert, of all seeds and times, whose success is surest; of equals the latest.
@@ -110,15 +142,10 @@ def steer(run: RunDirectory, mdp: Steering, keys: jax.Array, progress: Progress)
     config = mdp.config
     series = checkpoint.Series(run.checkpoints / "training")
     clock = _Clock()
-
-    def init(mdp: Steering) -> tuple[SteerState, Best]:
-        states = jax.vmap(mdp.init)(keys)
-        return states, Best.none(jax.tree.map(lambda x: x[0], jax.vmap(mdp.expert)(states)))
-
-    shapes = jax.eval_shape(init, mdp)
+    shapes = jax.eval_shape(_begin, mdp, keys)
     memory.check(shapes, "take fewer --steer.worlds, --num-seeds or --steer.buffer-decisions")
     restored, last = _restored(run, series, shapes, "steer", "iteration")
-    states, best = jax.jit(init)(mdp) if restored is None else restored
+    states, best = jax.jit(_begin)(mdp, keys, inherited) if restored is None else restored
     earlier = {name: last.get(name, 0.0) for name in ("wall_s", "compile_s")}
 
     @clock.compiled(donate_argnums=1)

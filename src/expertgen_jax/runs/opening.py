@@ -13,11 +13,20 @@ from expertgen_jax.errors import UserError
 from expertgen_jax.learning import demos
 from expertgen_jax.runs.directory import AFRESH, Place, RunDirectory, open_directory, read_settings
 from expertgen_jax.runs.expert import ExpertRun
-from expertgen_jax.runs.settings import GROWING, PHASES, RunSettings, check, from_json, phase, to_json
+from expertgen_jax.runs.settings import (
+    GROWING,
+    PHASES,
+    SHAPES,
+    RunSettings,
+    check,
+    from_json,
+    load_task,
+    phase,
+    to_json,
+)
 from expertgen_jax.sim import episode, physics
 from expertgen_jax.sim.episode import Env
 from expertgen_jax.task import Task
-from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.identity import changed, identity
 
 LEARNT = ("sizes", "scene", "parameters", "reset", "observe", "update", "control", "success")
@@ -30,14 +39,16 @@ def open_run(settings: RunSettings, place: Place) -> ExpertRun:
     """Checks the settings and makes or opens the run directory, `runs/TASK-SEED` by default.
 
     Raises:
-      UserError: see `settings.check`, `physics.resolve`, `registry.load_task` and `directory.open_directory`.
+      UserError: `settings.init_from` does not fit; and see `settings.check`, `physics.resolve`, `registry.load_task`
+        and `directory.open_directory`.
     """
     if settings.task.endswith(".py"):
         settings = dataclasses.replace(settings, task=str(Path(settings.task).resolve()))
-    task = registry.load_task(settings.task, settings.randomization, settings.robot)
+    task = load_task(settings)
     check(settings, task)
     backend = physics.resolve(settings.physics)
     env = _make_env(task, backend, settings)
+    ancestor = None if settings.init_from is None else _ancestor(settings, env)
     path = place.run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
     if settings.demos is not None:
         demos.load(settings.demos, episode.sizes(env)[0], task.action_size)
@@ -62,7 +73,28 @@ def open_run(settings: RunSettings, place: Place) -> ExpertRun:
     if settings.task.endswith(".py"):
         shutil.copyfile(settings.task, path / "task.py")
     print(f"{settings.task} on {backend} physics, run directory {path}", file=sys.stderr)
-    return ExpertRun(directory, settings, env)
+    return ExpertRun(directory, settings, env, ancestor)
+
+
+def _ancestor(settings: RunSettings, env: Env) -> ExpertRun:
+    """The run of `settings.init_from`, checked to be one that the new run can go on from."""
+    assert settings.init_from is not None
+    other = load_run(settings.init_from)
+    if not (other.directory.checkpoints / "expert").exists():
+        raise UserError(f"--init-from {settings.init_from} holds no expert yet: finish steer with that directory first")
+    if settings.demos is not None:
+        raise UserError("--init-from takes over demonstrations too: leave out --demos")
+    if (seen := episode.sizes(env)) != (known := episode.sizes(other.env)):
+        raise UserError(
+            f"--init-from {settings.init_from}: {known} numbers are observed, and known to critics, there, here {seen}"
+        )
+    new, old = to_json(settings), to_json(other.settings)
+    shapes = ("steer.history", "steer.noise_mode", *(f"steer.learner.{name}" for name in SHAPES))
+    for name in ("prior", *shapes):
+        here, there = (functools.reduce(lambda x, key: x[key], name.split("."), x) for x in (new, old))
+        if here != there:
+            raise UserError(f"--init-from {settings.init_from}: --{name} is {there} there, here {here}")
+    return other
 
 
 def load_run(path: Path | str, backend: str | None = None) -> ExpertRun:
@@ -79,7 +111,7 @@ def load_run(path: Path | str, backend: str | None = None) -> ExpertRun:
         raise UserError(f"--run-dir {path}: config.json is not of this version ({error})") from error
     if settings.task.endswith(".py") and not Path(settings.task).exists():
         raise UserError(f"--run-dir {path}: its task {settings.task} is gone; a copy is {path / 'task.py'}")
-    task = registry.load_task(settings.task, settings.randomization, settings.robot)
+    task = load_task(settings)
     _check_task(path, stored, task, LEARNT)
     return ExpertRun(RunDirectory(path), settings, _make_env(task, backend or settings.physics, settings))
 

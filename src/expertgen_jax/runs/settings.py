@@ -16,7 +16,8 @@ from expertgen_jax.learning.steering import SteerConfig
 from expertgen_jax.learning.student import StudentConfig
 from expertgen_jax.learning.td3 import TD3Config
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level, Task
+from expertgen_jax.task import Level, StartsName, Task
+from expertgen_jax.tasks import registry
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -38,11 +39,16 @@ class RunSettings:
     """Domain randomisation of the physics: friction, stiffness, mass, play, errors of what is seen, delays."""
     robot: RobotName = "hand"
     """What carries the plug or the gripper: a floating hand, or a Franka Emika Panda, an arm of seven joints."""
+    starts: StartsName = "own"
+    """Where episodes start: the task's own ranges, or, for the shapes, those of AutoMate in Isaac Lab."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Physics engine: MJX-JAX, MJX-Warp, or MuJoCo's C engine on all cores (native). By default mjx where there is an
     accelerator, else native."""
     demos: Path | None = None
     """An .npz file of your own demonstrations; by default the task's script demonstrates."""
+    init_from: Path | None = None
+    """Run directory of a run, as one with the other robot, whose demonstrations and prior are taken over and whose
+    learner steering goes on with."""
     eval_episodes: Count = 1024
     """Number of episodes behind the reported figures."""
     transfer_episodes: Count = 256
@@ -71,12 +77,13 @@ class StudentSettings:
     """Distillation by DAgger."""
 
 
-_SHAPES = {"atoms", "actor_hidden", "critic_hidden"}
+SHAPES = ("atoms", "actor_hidden", "critic_hidden")
+"""Settings of the learner that are sizes of its networks."""
 GROWING = {
     *("eval_episodes", "transfer_episodes", "steer.target", "steer.episodes", "steer.patience", "steer.eval_period"),
     *("steer.eval_episodes", "steer.confirm_episodes", "steer.noise_bound", "steer.noise_cost"),
     *("steer.updates", "steer.sigma_min", "steer.sigma_max"),
-    *(f"steer.learner.{field.name}" for field in dataclasses.fields(TD3Config) if field.name not in _SHAPES),
+    *(f"steer.learner.{field.name}" for field in dataclasses.fields(TD3Config) if field.name not in SHAPES),
 }
 """Settings of a run that may change on the way, by dotted names: steering then goes on with the new ones."""
 GROWING_STUDENT = {
@@ -96,6 +103,11 @@ def phase(name: str) -> Phase:
     if name == "num_seeds" or name.startswith("steer."):
         return "steer"
     return "prior" if name.startswith("prior.") else "demos"
+
+
+def load_task(settings: RunSettings, randomization: Level | None = None) -> Task:
+    """The task of a run, by default under its randomisation; see `registry.load_task` for the errors."""
+    return registry.load_task(settings.task, randomization or settings.randomization, settings.robot, settings.starts)
 
 
 def check(settings: RunSettings, task: Task) -> None:
@@ -134,8 +146,9 @@ def from_json(default: T, stored: Mapping[str, Any]) -> T:
             values[field.name] = from_json(old, new)
         else:
             values[field.name] = tuple(new) if isinstance(old, tuple) else new
-    if values.get("demos") is not None:
-        values["demos"] = Path(values["demos"])
+    for name in ("demos", "init_from"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
     return dataclasses.replace(default, **values)
 
 

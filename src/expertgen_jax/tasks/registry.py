@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from expertgen_jax.errors import UserError
 from expertgen_jax.sim import robots
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level, Task
+from expertgen_jax.task import Level, StartsName, Task
 from expertgen_jax.tasks.assembly import gears, pegs, shapes
 from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.presets import randomized
@@ -64,8 +64,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """Tasks that one command trains one after another."""
 
 
-def load_task(name: str, randomization: Level = "off", robot: RobotName = "hand") -> Task:
-    """The task of that name, with that robot, or, where `name` ends in `.py`, the one that the file's functions make.
+def load_task(name: str, randomization: Level = "off", robot: RobotName = "hand", starts: StartsName = "own") -> Task:
+    """The task of that name, with that robot and those starts; or, where `name` ends in `.py`, the one that the file's
+    functions make.
 
     A task file defines at module level what `Task` lists, under the same names; `name` defaults to the file's.
 
@@ -77,6 +78,8 @@ def load_task(name: str, randomization: Level = "off", robot: RobotName = "hand"
             raise UserError(f"--randomization {randomization}: a task file draws model fields in its own `reset`")
         if robot != "hand":
             raise UserError(f"--robot {robot}: a task file adds a robot in its own `scene`, with `robots.add`")
+        if starts != "own":
+            raise UserError(f"--starts {starts}: a task file draws them in its own `reset`")
         path = Path(name)
         return _load_file(path, path.stat().st_mtime_ns if path.exists() else 0)
     if name in FAMILIES:
@@ -84,7 +87,12 @@ def load_task(name: str, randomization: Level = "off", robot: RobotName = "hand"
     if name not in TASKS:
         near = difflib.get_close_matches(name, [*TASKS, *FAMILIES], n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
-    task = TASKS[name].make(randomization, robot)
+    other = {} if starts == "own" else {"starts": starts}
+    if other and name not in (*shapes.SHAPES, "assembly"):
+        raise UserError(
+            f"--starts {starts}: only the shapes of AutoMate have them: {', '.join(shapes.SHAPES)}, assembly"
+        )
+    task = TASKS[name].make(randomization, robot, **other)
     preset = task.preset if randomization == "off" else randomized(task.preset)
     return dataclasses.replace(task, preset=preset, spectator=robots.spectator(robot, task.spectator))
 

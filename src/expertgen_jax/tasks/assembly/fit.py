@@ -75,19 +75,29 @@ class Starts:
 
     Attributes:
       socket: it stands within this distance of the origin, along x and y.
+      socket_height: the table, and it on that, stand up to so high.
       socket_yaw: it is turned by 0 to this.
-      lateral: the plug starts within this distance of the socket's axis, along x and y.
-      angle: the plug starts turned from the upright socket by up to this about each axis.
+      above: the plug starts so far above the place where it is free.
+      lateral: it starts within this distance of the socket's axis, along x and y.
+      yaw: it starts turned from the socket about the vertical by up to this; angle: tilted about the other axes.
       socket_error: the socket is seen off by up to this along x and y, constant over an episode.
       yaw_error: it is seen turned by up to this, constant over an episode.
     """
 
     socket: float = 0.050
+    socket_height: float = 0.0
     socket_yaw: float = 0.0
+    above: float = CLEARANCE_ABOVE
     lateral: float = 0.020
+    yaw: float = float(np.deg2rad(5.0))
     angle: float = float(np.deg2rad(5.0))
     socket_error: float = 0.002
     yaw_error: float = 0.0
+
+    @property
+    def turns(self) -> np.ndarray:
+        """Of yaw, pitch and roll."""
+        return np.array([self.yaw, self.angle, self.angle], np.float32)
 
 
 class SensorErrors(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 from expertgen_jax.sim import robots
 from expertgen_jax.task import Box, Data, Disassembly, Observe, Senses, Spectator, Start, Task, View
 from expertgen_jax.tasks.assembly import scripts
-from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Fit, SensorErrors, Starts, widened
+from expertgen_jax.tasks.assembly.fit import Context, Fit, SensorErrors, Starts, widened
 from expertgen_jax.tasks.assembly.randomization import Randomization
 from expertgen_jax.tasks.ranges import within
 
@@ -80,6 +80,7 @@ def insertion(
     leads = np.array([lead] * 3 + [TURN_LEAD] * 3, np.float32)
     mj = scene().compile()
     robot = robots.of(mj)
+    table = mj.geom("table").id
     tip_site, hand, plug = mj.site("tip").id, mj.body("hand").id, mj.body("plug").id
     reach = float(mj.body("plug").pos[2])  # negative
     parameters = {
@@ -102,10 +103,15 @@ def insertion(
         if chosen["per_play"]:
             drawn = jnp.append(drawn, drawn_play)
         draw = jax.random.uniform(start_key, (11,), minval=-1.0, maxval=1.0)
-        socket = jnp.append(starts.socket * draw[:2], 0.0)
+        height = jnp.zeros(())
+        if starts.socket_height:
+            height = jax.random.uniform(jax.random.fold_in(start_key, 1), maxval=starts.socket_height)
+            places = jnp.asarray(fields.get("geom_pos", mj.geom_pos), jnp.float32)
+            fields = {**fields, "geom_pos": places.at[table, 2].set(height)}  # it is the floor of many a socket
+        socket = jnp.append(starts.socket * draw[:2], height)
         yaw = starts.socket_yaw * (draw[9] + 1) / 2
-        above = jnp.append(lateral * draw[2:4], fit.lift + CLEARANCE_ABOVE - reach)
-        pose = jnp.concatenate([socket + above, starts.angle * draw[4:7] + yaw * jnp.array([1.0, 0, 0])])
+        above = jnp.append(lateral * draw[2:4], fit.lift + starts.above - reach)
+        pose = jnp.concatenate([socket + above, starts.turns * draw[4:7] + yaw * jnp.array([1.0, 0, 0])])
         beside = randomization.seen_beside * jnp.array([starts.socket_error, starts.socket_error, starts.yaw_error])
         beside *= draw[jnp.array([7, 8, 10])]
         errors = None
@@ -132,7 +138,7 @@ def insertion(
         """Plugs stand in their sockets."""
         start = reset(key, parameters)
         assert start.mocap_pos is not None and start.mocap_quat is not None
-        bottom = jnp.append(start.mocap_pos[0, :2], -reach)
+        bottom = start.mocap_pos[0].at[2].add(-reach)
         qpos, ctrl = robot.start(jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])]))
         return start._replace(qpos=qpos, ctrl=ctrl)
 

@@ -10,7 +10,7 @@ import numpy as np
 from expertgen_jax.sim import robots
 from expertgen_jax.sim.robots import Robot
 from expertgen_jax.task import Script
-from expertgen_jax.tasks.assembly.fit import CLEARANCE_ABOVE, Context, Starts
+from expertgen_jax.tasks.assembly.fit import Context, Starts
 
 STEP_SIZES = np.array([0.004] * 3 + [0.06] * 3, np.float32)
 """Travel of the impedance target for a full action (m, rad)."""
@@ -122,8 +122,10 @@ def _search_script(
         believed = bias + jnp.where(phase == SEARCH, offset(memory, context), 0.0)
         xy = pose[:2] - tip[:2] + jnp.where(inserted, tip[:2], believed[:2])
         # While searching it presses with 2 N only: friction then holds the tip back by 1 mm.
-        height = plug_length + jnp.where(
-            phase == ALIGN, depth + 0.003, jnp.where(phase == SEARCH, tip[2] - 0.0025, -0.01)
+        height = (
+            plug_length
+            + data.mocap_pos[0, 2]
+            + jnp.where(phase == ALIGN, depth + 0.003, jnp.where(phase == SEARCH, tip[2] - 0.0025, -0.01))
         )
         yaw = pose[3] + jnp.where(inserted, 0.0, believed[2] - rotation[0])
         goal = jnp.concatenate([xy, jnp.stack([height, yaw]), jnp.zeros(2)])
@@ -160,13 +162,13 @@ def pull_out(robot: Robot, starts: Starts) -> Script:
 
     def init(key: jax.Array) -> Any:
         draw = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
-        aside = jnp.concatenate([starts.lateral * draw[:2], jnp.zeros(1), starts.angle * draw[2:]])
+        aside = jnp.concatenate([starts.lateral * draw[:2], jnp.zeros(1), starts.turns * draw[2:]])
         return aside, jnp.zeros(6), jnp.int32(0)
 
     def act(memory: Any, data: Any, context: Context, key: jax.Array) -> tuple[Any, jax.Array]:
         aside, bottom, step = memory
         bottom = jnp.where(step == 0, robot.pose(data), bottom)
-        height = (context.fit.lift + CLEARANCE_ABOVE) * jnp.clip((step + 1) / UP, 0.0, 1.0)
+        height = (context.fit.lift + starts.above) * jnp.clip((step + 1) / UP, 0.0, 1.0)
         goal = bottom.at[2].add(height) + aside * jnp.clip((step + 1 - UP) / ASIDE, 0.0, 1.0)
         return (aside, bottom, step + 1), to_pose(robot, data, goal)
 

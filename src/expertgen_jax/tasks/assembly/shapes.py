@@ -15,7 +15,7 @@ from expertgen_jax import scenes
 from expertgen_jax.scenes import Fitting
 from expertgen_jax.sim import physics, robots
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level, Task
+from expertgen_jax.task import Level, StartsName, Task
 from expertgen_jax.tasks.assembly.fit import Starts, of_fitting
 from expertgen_jax.tasks.assembly.insertion import CONTACT_OBSERVATION, OBSERVATION, SHAPE_OBSERVATION, insertion
 from expertgen_jax.tasks.assembly.randomization import RANDOMIZATIONS
@@ -73,9 +73,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 PLUG_LENGTH = 0.060
 """From the hand's origin to the tip (m)."""
 STARTS = Starts(socket_yaw=float(np.deg2rad(10.0)), yaw_error=float(np.deg2rad(5.0)))
+AUTOMATE = Starts(
+    socket_height=0.100,
+    socket_yaw=float(np.deg2rad(10.0)),
+    above=0.047,
+    lateral=0.010,
+    yaw=float(np.deg2rad(45.0)),
+    angle=0.0,
+    socket_error=0.001,
+)
+"""What Isaac Lab's AutoMate draws; heights, of 50 mm to either side there, count from the lowest here."""
+AUTOMATE_FRICTION = (0.75, 1.0)
 
 
-def shape(name: str, randomization: Level = "off", robot: RobotName = "hand") -> Task:
+def shape(name: str, randomization: Level = "off", robot: RobotName = "hand", starts: StartsName = "own") -> Task:
     """A part goes into, or over, another: one of `SHAPES`.
 
     Task:
@@ -86,16 +97,17 @@ def shape(name: str, randomization: Level = "off", robot: RobotName = "hand") ->
         start (within 20 mm of the axis, tilted and turned by up to 5 degrees) and the errors of what is seen. With
         `--randomization` also friction, the hand's stiffness, the part's mass and play, how it is held (1 or 3 mm, 0.6
         or 2 degrees off), a jitter of what is seen, errors of the force sensor, and delays of up to 1 or 2
-        control steps.
+        control steps. With `--starts automate` what AutoMate draws in Isaac Lab: the part 47 mm above, turned by up to
+        45 degrees, the table and the counterpart up to 100 mm high, seen 1 mm off, friction from 0.75 to 1.
     Success:
         The part is within 1 mm, or 4 % of the depth, of its assembled height, inside 1.1 times the clearance (2.5 mm
         along a plate or bar, where nothing holds it), tilted by less than 3 degrees and turned within 1.1 times what
         the clearance allows, for 5 control steps in a row (0.25 s).
     """
-    return _task(name, (name,), randomization, robot)
+    return _task(name, (name,), randomization, robot, starts)
 
 
-def assembly(randomization: Level = "off", robot: RobotName = "hand") -> Task:
+def assembly(randomization: Level = "off", robot: RobotName = "hand", starts: StartsName = "own") -> Task:
     """All nine shapes at once, for one policy that is told which it holds: the generalist's task.
 
     Task:
@@ -106,23 +118,26 @@ def assembly(randomization: Level = "off", robot: RobotName = "hand") -> Task:
     Success:
         As of the shape.
     """
-    return _task("assembly", tuple(SHAPES), randomization, robot)
+    return _task("assembly", tuple(SHAPES), randomization, robot, starts)
 
 
-def _task(name: str, shapes: tuple[str, ...], randomization: Level, robot: RobotName) -> Task:
+def _task(name: str, shapes: tuple[str, ...], randomization: Level, robot: RobotName, starts: StartsName) -> Task:
     rows = [list(SHAPES).index(shape) for shape in shapes]
     fields, per_play = ({field: values[rows] for field, values in table.items()} for table in _fields(robot))
-    fits = [of_fitting(SHAPES[shape], MISJUDGED.get(shape, 0.0008)) for shape in shapes]
+    fits = [of_fitting(SHAPES[x], MISJUDGED.get(x, 0.0008)) for x in shapes]
     scene = functools.partial(_scene, SHAPES["pin_in_block"], robot)
+    begin, ranges = STARTS, RANDOMIZATIONS[randomization]
+    if starts == "automate":
+        begin, ranges = AUTOMATE, dataclasses.replace(ranges, friction=AUTOMATE_FRICTION)
     return insertion(
         name,
         scene=scene,
         fits=fits,
         fields=fields,
-        starts=STARTS,
+        starts=begin,
         observation=OBSERVATION | CONTACT_OBSERVATION | SHAPE_OBSERVATION,
         per_play=per_play,
-        randomization=RANDOMIZATIONS[randomization],
+        randomization=ranges,
         variants=shapes,
         preset=PRESETS.get(name),
     )
@@ -142,6 +157,8 @@ def _scene(fitting: Fitting, robot: RobotName = "hand") -> mujoco.MjSpec:
     spec = scenes.empty_scene()
     # Where sizes differ from world to world, a tree of bounding boxes made for one of them leads astray.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
+    # A geom that is compiled where its body is could not be moved: as a field, its place would be ignored.
+    spec.geom("table").pos = [0, 0, -1e-6]
     scenes.add_fitting(spec, robots.add(robot, spec), fitting, PLUG_LENGTH)
     scenes.add_force_torque_sensor(spec, "tip")
     return spec
