@@ -104,6 +104,21 @@ def test_evaluate_prints_what_it_stores(small_run):
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_from_one_of_the_other_robot(small_run, tmp_path):
+    before = load_run(small_run)
+    settings = dataclasses.replace(before.settings, robot="panda", init_from=small_run)
+    run = open_run(settings, Place(tmp_path / "arm"))
+    expert = run.expert()
+    assert [row["phase"] for row in run.directory.rows() if row["phase"] in ("demos", "pretrain")] == ["demos"]
+    prior, old_prior = run.finished_prior(), before.finished_prior()
+    jax.tree.map(np.testing.assert_array_equal, prior.params, old_prior.params)
+    assert expert.normalizer.count > before.finished_expert(old_prior).normalizer.count
+    other = dataclasses.replace(settings, prior=dataclasses.replace(settings.prior, chunk=2))
+    with pytest.raises(UserError, match=r"--init-from .*: --prior is "):
+        open_run(other, Place(tmp_path / "other"))
+
+
+@pytest.mark.slow
 def test_killed_run_ends_with_the_same_figures(small_run, tmp_path):
     run = tmp_path / "killed"
     for saved in (1, 2):  # kill -9 after the first checkpoint, and again after the second

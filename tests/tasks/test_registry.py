@@ -2,6 +2,7 @@
 
 import pytest
 
+from expertgen_jax.errors import UserError
 from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.registry import TASKS, load_task
 
@@ -10,6 +11,17 @@ from expertgen_jax.tasks.registry import TASKS, load_task
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_keeps_the_contract_and_steps(name):
     check_task(load_task(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gear_on_shaft", "put_in_drawer"])
+def test_tasks_keep_the_contract_with_the_arm(name):
+    check_task(load_task(name, "default", "panda"))
+
+
+def test_starts_of_automate_are_of_its_shapes_only():
+    with pytest.raises(UserError, match="--starts automate: only the shapes"):
+        load_task("lift_banana", starts="automate")
 
 
 def test_every_task_says_what_it_is_in_a_sentence():

@@ -22,7 +22,7 @@ from expertgen_jax.learning.student import Student
 from expertgen_jax.runs import checkpoint, memory
 from expertgen_jax.runs.directory import RunDirectory
 from expertgen_jax.runs.progress import Progress
-from expertgen_jax.sim import episode, evaluation, rollout
+from expertgen_jax.sim import episode, evaluation, physics, rollout
 from expertgen_jax.sim.evaluation import CONFIRMATION_SEED, SELECTION_SEED
 from expertgen_jax.sim.rollout import Agent
 
@@ -386,7 +386,7 @@ class _Clock:
         return time.monotonic() - self.start - self.compile_s
 
     def compiled(self, **jit_options: Any) -> Callable[[F], F]:
-        """`jax.jit` for arguments of one shape, compiled at the first call."""
+        """`jax.jit` for arguments of one shape, the first of which has an `env`, compiled at the first call."""
 
         def decorate(function: F) -> F:
             executables: list[Any] = []
@@ -394,7 +394,8 @@ class _Clock:
             def call(*args: Any) -> Any:
                 if not executables:
                     began = time.monotonic()
-                    executables.append(jax.jit(function, **jit_options).lower(*args).compile())
+                    options = physics.compiler_options(args[0].env.model)
+                    executables.append(jax.jit(function, **jit_options).lower(*args).compile(options))
                     self.compile_s += time.monotonic() - began
                 return executables[0](*args)
 

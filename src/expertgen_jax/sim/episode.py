@@ -5,8 +5,10 @@ executes it control step by control step and freezes the world where the episode
 what it returns is the true final state. `reset` and `advance` are unbatched.
 """
 
+import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from expertgen_jax.sim import physics
 from expertgen_jax.task import Task
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Env(struct.PyTreeNode):
@@ -47,6 +51,22 @@ def make_env(task: Task, backend: str = "auto", max_worlds: int = 4096, actions_
     parameters = jax.tree.map(jnp.asarray, task.parameters)
     nstep = round(task.control_dt / model.timestep)
     return Env(model, parameters, task, nstep, task.max_delay if actions_seen is None else actions_seen)
+
+
+def jit(function: F, **options: Any) -> F:
+    """`jax.jit` of a function whose first argument is an environment, compiled as its model asks for, see
+    `physics.compiler_options`; inside another program it is part of that."""
+    programs: dict[tuple[str, ...], Any] = {}
+
+    @functools.wraps(function)
+    def call(env: Env, *args: Any, **kwargs: Any) -> Any:
+        inside = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((env, args, kwargs)))
+        asked = {} if inside else physics.compiler_options(env.model)
+        if (name := tuple(asked)) not in programs:
+            programs[name] = jax.jit(function, compiler_options=asked or None, **options)
+        return programs[name](env, *args, **kwargs)
+
+    return cast(F, call)
 
 
 def sizes(env: Env) -> tuple[int, int]:

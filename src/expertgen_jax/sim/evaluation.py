@@ -62,7 +62,7 @@ def lasting(env: Env, agent: Agent, episodes: int, seconds: float = 2.0) -> dict
     return {"acting": share(endless), "still": share(stopped)}
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+@functools.partial(episode.jit, static_argnames="steps")
 def _later(env: Env, agent: Agent, worlds: World, keys: Key[Array, "n"], steps: int) -> Bool[Array, "n"]:
     """Whether the rule of success holds in each of `worlds: [n]` after `steps` control steps more."""
 

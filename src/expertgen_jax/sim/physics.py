@@ -40,6 +40,7 @@ BACKENDS = ("auto", "mjx", "warp", "native")
 MAX_SPEED = 100.0
 """A joint faster than this (m/s or rad/s) has left physics: the world counts as diverged."""
 
+_LONGEST_CHAIN = 4  # of bodies, that XLA compiles well
 _WARP_CONTACTS_PER_WORLD = 48
 _UNKNOWN_TO_WARP = mujoco.mjtDisableBit.mjDSBL_AUTORESET.value | mujoco.mjtDisableBit.mjDSBL_MIDPHASE.value
 
@@ -213,6 +214,19 @@ def diverged(data: Any) -> Bool[Array, ""]:
     """Scalar bool: state or controls are not finite, or a joint is faster than `MAX_SPEED`."""
     finite = jnp.isfinite(data.qpos).all() & jnp.isfinite(data.qvel).all() & jnp.isfinite(data.ctrl).all()
     return ~(finite & (jnp.abs(data.qvel) < MAX_SPEED).all())
+
+
+def compiler_options(model: Model) -> dict[str, str | bool]:
+    """What a program that steps this model must be compiled with.
+
+    On a CPU XLA's fusion emitters compute a chain of bodies on MJX anew for each body of it: an arm of seven joints
+    takes 300 times as long with them (jax issue 33761). JAX 0.12 needs no such option, and does not take it.
+    """
+    depth = np.zeros(model.mj.nbody, int)
+    for body in range(1, model.mj.nbody):
+        depth[body] = depth[model.mj.body_parentid[body]] + 1
+    slow = model.backend == "mjx" and depth.max() > _LONGEST_CHAIN and jax.default_backend() == "cpu"
+    return {"xla_cpu_use_fusion_emitters": False} if slow and jax.__version_info__ < (0, 12) else {}
 
 
 def _float(x: Any) -> Float32[Array, "..."]:

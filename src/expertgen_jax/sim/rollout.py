@@ -115,7 +115,7 @@ class _Slot(NamedTuple):
     memory: Any
 
 
-@functools.partial(jax.jit, static_argnames=("count", "slots"))
+@functools.partial(episode.jit, static_argnames=("count", "slots"))
 def play(
     env: Env,
     agent: Agent,
@@ -177,7 +177,7 @@ def play(
     return jax.lax.while_loop(lambda carry: (carry[0].number < count).any(), on, carry)[1]
 
 
-@functools.partial(jax.jit, static_argnames="count")
+@functools.partial(episode.jit, static_argnames="count")
 def record(
     env: Env, agent: Agent, key: Key[Array, ""], count: int, first: Int[Array, ""] | int = 0
 ) -> tuple[World, Frame]:
@@ -190,7 +190,7 @@ def record(
     return record_from(env, agent, *jax.vmap(lambda k: start(env, agent.policy, k))(keys), keys)
 
 
-@jax.jit
+@episode.jit
 def record_from(env: Env, agent: Agent, worlds: World, memories: Any, keys: Key[Array, "count"]) -> tuple[World, Frame]:
     """Like `record`, from given worlds, memories of the agent's policy and keys, `[count]` each."""
 

@@ -1,5 +1,6 @@
 """The nine shapes: one model, honest contact, predicates that hold nowhere else, demonstrators."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -15,6 +16,7 @@ from expertgen_jax.sim import episode, physics, rollout
 from expertgen_jax.tasks.assembly import shapes
 from expertgen_jax.tasks.assembly.fit import Context
 from expertgen_jax.tasks.assembly.shapes import PLUG_LENGTH, SHAPES
+from expertgen_jax.tasks.registry import load_task
 
 NAMES = list(SHAPES)
 SUBSTEPS, SETTLED = 200, 100
@@ -240,3 +242,44 @@ def test_disassembly_played_backwards_assembles(env, bias, low, high):
     assert (np.abs(tip[:, :2]) < 0.025).all() and (tip[:, 2] > 0.015).all(), "they start in the air, spread out"
     for a, b in itertools.pairwise(made.obs[: made.lengths[0], 2]):
         assert b < a + 0.004, "and go down"
+
+
+def test_automates_starts_are_drawn_from_its_ranges():
+    task = load_task("pin_in_block", starts="automate")
+    env = episode.make_env(task, "native")
+    worlds = jax.jit(jax.vmap(lambda key: episode.reset(env, key)))(jax.random.split(jax.random.key(0), 500))
+    qpos, socket = np.asarray(worlds.data.qpos), np.asarray(worlds.data.mocap_pos)[:, 0]
+    table = env.model.mj.geom("table").id
+    np.testing.assert_array_equal(worlds.fields["geom_pos"][:, table, 2], socket[:, 2])
+    friction = np.asarray(worlds.fields["geom_friction"])[:, 0, 0]
+    yaw = 2 * np.arctan2(*np.asarray(worlds.data.mocap_quat)[:, 0, [3, 0]].T)
+    free = SHAPES["pin_in_block"].lift + PLUG_LENGTH
+    for values, low, high in (
+        (socket[:, 2], 0.0, 0.1),
+        (qpos[:, 2] - socket[:, 2] - free, 0.047, 0.047),
+        (qpos[:, 0] - socket[:, 0], -0.01, 0.01),
+        (qpos[:, 3] - yaw, -np.pi / 4, np.pi / 4),
+        (np.asarray(worlds.context.socket_error)[:, 0], -0.001, 0.001),
+        (friction, 0.75, 1.0),
+    ):
+        spread = high - low
+        assert (low - 1e-6 <= values).all() and (values <= high + 1e-6).all()
+        assert np.ptp(values) >= 0.9 * spread
+    assert np.abs(qpos[:, 4:6]).max() == 0
+
+
+def test_a_socket_that_stands_high_has_a_floor():
+    """The table comes up with it: a pin let down rests on it, on the assembled height."""
+    task = load_task("pin_in_block", starts="automate")
+    env = episode.make_env(task, "native")
+
+    @jax.jit
+    def press(key):
+        world = episode.reset(env.replace(task=dataclasses.replace(task, reset=task.disassembly.reset)), key)
+        down = world.data.ctrl.at[2].add(-0.005)
+        data = physics.step(physics.with_fields(env.model, world.fields), world.data, down, 100)
+        return data.qpos[2] - data.mocap_pos[0, 2], data.mocap_pos[0, 2]
+
+    height, socket = jax.vmap(press)(jax.random.split(jax.random.key(1), 8))
+    assert socket.max() > 0.05
+    np.testing.assert_allclose(height, PLUG_LENGTH, atol=1e-4)
