@@ -28,8 +28,8 @@ def load(folder: Path):
         version, digests = card["version"], card["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"{folder}: no card.json of an exported policy there ({error})")
-    if version != 2:
-        sys.exit(f"{folder}: version {version} of the format; this script knows version 2")
+    if version != 3:
+        sys.exit(f"{folder}: version {version} of the format; this script knows version 3")
     for name, digest in digests.items():
         path = folder / f"{name}.jax"
         if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:

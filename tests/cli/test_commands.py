@@ -22,6 +22,8 @@ from small import SMALL, SMALL_STUDENT
 
 from expertgen_jax.cli import command, reproduce
 from expertgen_jax.cli.runs import RunArguments, run_tasks
+from expertgen_jax.deploy import simulator
+from expertgen_jax.deploy.client import Client
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.learning import demos, student
@@ -32,6 +34,7 @@ from expertgen_jax.runs.settings import RunSettings, check, from_json, to_json, 
 from expertgen_jax.runs.student import load_student
 from expertgen_jax.sim import episode
 from expertgen_jax.tasks import registry
+from expertgen_jax.vision import appearance
 
 ROOT = Path(__file__).parents[2]
 
@@ -527,6 +530,38 @@ def test_an_expert_is_exported(small_run, tmp_path):
         before, (world, _) = world.obs, episode.advance(run.env, world, here)
     code, out, err = run_script("../examples/deploy.py", str(tmp_path / "kit"), "1")
     assert code == 0 and "expert of peg" in out, err
+    a_simulated_robot_stops_where_nobody_drives_it(tmp_path / "kit")
+
+
+def a_simulated_robot_stops_where_nobody_drives_it(kit):
+    process, port = simulator.spawn(kit)
+    robot = Client(port)
+    robot.start(3)
+    reading = robot.read()
+    assert not reading["stopped"] and np.abs(reading["qvel"]).max() < 0.1
+    target = reading["ctrl"] + np.float32([0.006, 0, 0, 0, 0, 0])
+    robot.send(target)
+    time.sleep(0.4)  # as if the policy's process had died
+    reading = robot.read()
+    assert reading["stopped"] == "nothing was sent for 100 ms" and np.abs(reading["qvel"]).max() < 0.005
+    with pytest.raises(ValueError, match="nothing was sent"):
+        robot.send(target)
+    with pytest.raises(ValueError, match="expected \\(6,\\)"):
+        robot.send(np.zeros(2))
+    with process:
+        process.kill()
+    with pytest.raises((EOFError, OSError)):
+        robot.read()
+    robot.close()
+
+
+def it_sees_what_students_see(run, kit):
+    robot, env = simulator.Simulator(kit), load_run(run).env
+    robot.start(5)
+    pictures = robot.pictures()
+    world = jax.jit(lambda key: episode.reset(env, key))(jax.random.key(5))
+    seen = np.minimum(appearance.see_plainly(env, world, pictures.shape[1]).depth, 1.0)
+    assert (np.abs(pictures[..., 0] - seen) < 0.002).mean() > 0.98
 
 
 def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
@@ -538,11 +573,16 @@ def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
     same_policy(student_run, tmp_path / "kit")
     code, out, err = run_script("../examples/deploy.py", str(tmp_path / "kit"), "1")
     assert code == 0 and "ms to act" in out, err
+    flags = ("--episodes", "1", "--steps", "8", "--heartbeat", "1", "--log", str(tmp_path / "log"))
+    code, out, err = call("deploy", str(tmp_path / "kit"), *flags)
+    assert code == 0 and "student depth of peg: 0 of 1 episodes" in out, err
+    assert len((tmp_path / "log" / "episode-1.jsonl").read_text().splitlines()) == 9
+    it_sees_what_students_see(student_run, tmp_path / "kit")
     card = tmp_path / "kit" / "card.json"
-    card.write_text(card.read_text().replace('"version": 2', '"version": 99'))
+    card.write_text(card.read_text().replace('"version": 3', '"version": 99'))
     code, _, err = run_script("../examples/deploy.py", str(tmp_path / "kit"))
-    assert code != 0 and err.strip().endswith("version 99 of the format; this script knows version 2")
-    card.write_text(card.read_text().replace('"version": 99', '"version": 2'))
+    assert code != 0 and err.strip().endswith("version 99 of the format; this script knows version 3")
+    card.write_text(card.read_text().replace('"version": 99', '"version": 3'))
     program = (tmp_path / "kit" / "policy.jax").read_bytes()
     (tmp_path / "kit" / "policy.jax").write_bytes(program[:4096] + bytes(64) + program[4160:])
     code, _, err = run_script("../examples/deploy.py", str(tmp_path / "kit"))

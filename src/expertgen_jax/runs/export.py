@@ -39,13 +39,19 @@ from expertgen_jax.runs.expert import ExpertRun
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.student import StudentRun
 from expertgen_jax.sim import episode
-from expertgen_jax.sim.episode import World
+from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.task import PORTABLE, Task
 
-VERSION = 2
+VERSION = 3
 """Of the artefact's format."""
 UNITS = {"depth": "m along the optical axis, at most 1, 0 where there is none", "rgb": "1", "points": "m"}
 """Of pictures, by what they show."""
+PICTURES = {
+    "depth": "camera, row from the top, column from the left, 1",
+    "rgb": "camera, row from the top, column from the left, red green blue",
+    "points": "point, x y z in the frame of the workspace",
+}
+"""What the axes of pictures are."""
 
 
 class Brain(NamedTuple):
@@ -98,6 +104,7 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
     """
     expert_run, brain = (run, of_expert(run)) if isinstance(run, ExpertRun) else (run.run, of_student(run))
     env, task, chunk = expert_run.env, expert_run.env.task, expert_run.settings.prior.chunk
+    mj = env.model.mj
     world = jax.eval_shape(lambda k: episode.reset(env, k), jax.random.key(0))
     context, structure = jax.tree.flatten(world.context)
     by_state = brain.kind == "state"
@@ -120,6 +127,7 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
         return task.success(SimpleNamespace(**state), jax.tree.unflatten(structure, context))
 
     state = {name: jax.ShapeDtypeStruct(getattr(world.data, name).shape, jnp.float32) for name in PORTABLE}
+    read = sorted(_read(sense, state, context) | _read(control, state, jnp.zeros(task.action_size)))
     percepts = [jax.ShapeDtypeStruct((brain.history, *x.shape), jnp.float32) for x in brain.percept]
     seed, key = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((2,), jnp.uint32)
     programs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
@@ -155,9 +163,21 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
                 "kind": brain.kind,
                 "shape": list(brain.percept.seen.shape),
                 "unit": UNITS.get(brain.kind, ""),
+                "size": run.settings.student.image_size if isinstance(run, StudentRun) else 0,
+                "order": PICTURES.get(brain.kind, ""),
+                "workspace": None if (box := task.senses and task.senses.workspace) is None else box._asdict(),
                 "cameras": {name: view._asdict() for name, view in task.cameras.items()},
             },
         },
+        "state": {
+            "shapes": {name: list(x.shape) for name, x in state.items()},
+            "read": read,
+            "context": [[list(x.shape), x.dtype.name] for x in context],
+        },
+        "joints": [mj.joint(i).name for i in range(mj.njnt)],
+        "actuators": [mj.actuator(i).name for i in range(mj.nu)],
+        "limits": {"largest_step": largest_step(env)},
+        "measured": _measured(run),
         "output": {"shape": [chunk, task.action_size], "range": [-1, 1]},
         "control_dt": task.control_dt,
         "decision_dt": task.control_dt * chunk,
@@ -168,6 +188,45 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
     }
     write_json(folder / "card.json", card)
     return card
+
+
+def largest_step(env: Env, worlds: int = 64) -> list[float]:
+    """How far a command of each actuator may move in a control step: half as far again as it did under random actions,
+    which are bolder than any policy's."""
+
+    def play(key: jax.Array) -> jax.Array:
+        world = episode.reset(env, key)
+
+        def step(world: World, key: jax.Array) -> tuple[World, jax.Array]:
+            action = jnp.sign(jax.random.normal(key, (1, env.task.action_size)))
+            after, _ = episode.advance(env, world, action)
+            return after, jnp.abs(after.data.ctrl - world.data.ctrl)
+
+        return jax.lax.scan(step, world, jax.random.split(key, 32))[1].max(0)
+
+    steps = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(0), worlds)).max(0)
+    return [round(1.5 * float(x), 6) for x in steps]
+
+
+def _read(function: Callable[..., Any], state: dict[str, Any], *args: Any) -> set[str]:
+    """Names of the fields of a state that a function reads."""
+
+    found: set[str] = set()
+    for name in state:
+        try:
+            jax.eval_shape(function, {key: x for key, x in state.items() if key != name}, *args)
+        except AttributeError:  # it asked for what is not there
+            found.add(name)
+    return found
+
+
+def _measured(run: ExpertRun | StudentRun) -> dict[str, Any]:
+    """What evaluations of the policy have found, by what was played."""
+    name = "expert" if isinstance(run, ExpertRun) else run.name
+    found = run.directory.read_json("evaluations.json") or {}
+    kept = ("success", "ci95", "episodes", "physics")
+    own = {label: x for label, x in found.items() if x["policy"].startswith(name) and "success" in x}
+    return {label: {k: x[k] for k in kept} for label, x in own.items()}
 
 
 def write_scene(spec: mujoco.MjSpec, folder: Path) -> None:
