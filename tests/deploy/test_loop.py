@@ -75,7 +75,7 @@ def test_it_keeps_the_rate_and_stops_the_robot_in_the_end(tmp_path):
     began = time.monotonic()
     report = drive(robot, tmp_path=tmp_path)
     spent = time.monotonic() - began
-    assert (report["ended"], report["success"], report["fault"]) == (loop.TIME_OUT, False, False)
+    assert (report.ended, report.success, report.fault) == (loop.TIME_OUT, False, False)
     assert (STEPS - 1) * DT <= spent < 2 * STEPS * DT
     np.testing.assert_allclose(robot.sent, 0.1 * np.arange(1, STEPS + 1), rtol=1e-5)
     assert robot.stopped_at is not None
@@ -86,7 +86,7 @@ def test_it_keeps_the_rate_and_stops_the_robot_in_the_end(tmp_path):
 
 def test_it_ends_where_the_task_is_done():
     report = drive(StandIn(lambda reading: {**reading, "done": True}))
-    assert report["success"] and report["steps"] == 12
+    assert report.success and report.steps == 12
 
 
 @pytest.mark.parametrize(("ahead", "seen"), [(0, 4), (1, 3), (4, 0)])
@@ -98,8 +98,8 @@ def test_a_chunk_that_is_computed_ahead_is_of_what_was_seen_then(ahead, seen):
 
 def test_thinking_beside_the_execution_costs_no_time():
     report = drive(StandIn(), Policy(delay=0.6 * DT), ahead=2)
-    assert report["late_ms"][0] < 0.5 * 1000 * DT
-    assert report["decide_ms"][0] >= 0.6 * 1000 * DT
+    assert report.late_ms[0] < 0.5 * 1000 * DT
+    assert report.decide_ms[0] >= 0.6 * 1000 * DT
 
 
 def hangs(reading):
@@ -115,7 +115,12 @@ def babbles(reading):
     raise ValueError("no message: b'\\x00'")
 
 
+def fails(reading):
+    raise RuntimeError("its driver has a bug")
+
+
 TROUBLES = {
+    "raises what it likes": (fails, None, "asked to `read`: its driver has a bug"),
     "does not answer": (hangs, None, "did not answer `read` within 100 ms"),
     "hangs up": (breaks, None, "asked to `read`: reset by peer"),
     "answers nonsense": (babbles, None, "no message"),
@@ -140,19 +145,19 @@ def test_trouble_stops_the_robot_within_100_ms_with_a_line_and_a_whole_log(kind,
     robot = StandIn(troubled if trouble else None)
     ahead = 1 if kind == "policy thinks too long" else 0
     report = drive(robot, policy, tmp_path, ahead=ahead)
-    assert report["fault"] and not report["success"]
-    assert re.search(said, report["ended"]) and "\n" not in report["ended"]
+    assert report.fault and not report.success
+    assert re.search(said, report.ended) and "\n" not in report.ended
     if began:
         assert robot.stopped_at - began[0] < 0.15  # the heartbeat of 100 ms, and what the machine adds
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert len(rows) == report["steps"] + 1 and rows[-1]["fault"]
+    assert len(rows) == report.steps + 1 and rows[-1]["fault"]
 
 
 def test_a_robot_that_does_not_even_stop_holds_nobody_up():
     robot = StandIn(breaks)
     robot.stop = lambda: time.sleep(1.0)
     began = time.monotonic()
-    assert drive(robot)["fault"]
+    assert drive(robot).fault
     assert time.monotonic() - began < 12 * DT + 0.5
 
 
@@ -160,4 +165,4 @@ def test_whoever_drives_can_halt_it():
     halt, robot = threading.Event(), StandIn()
     threading.Timer(5 * DT, halt.set).start()
     report = loop.drive(Policy(), robot, LoopConfig(), halt=halt)
-    assert report["ended"] == loop.HALTED and report["steps"] < STEPS and robot.stopped_at is not None
+    assert report.ended == loop.HALTED and report.steps < STEPS and robot.stopped_at is not None

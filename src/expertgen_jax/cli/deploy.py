@@ -1,5 +1,6 @@
 """`expertgen deploy`: an exported policy drives a robot."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import importlib
@@ -62,18 +63,18 @@ def deploy(args: Deploy) -> None:
             if isinstance(robot, Client):
                 robot.start(args.seed + number)
             report = driven(Pilot(loaded, args.seed + number), robot, args, number)
-            middle, most = report["late_ms"]
+            middle, most = report.late_ms
             print(
-                f"episode {number + 1}: {report['ended']} after {report['steps']} steps; sent {middle:.1f} ms after "
-                f"the tick (at most {most:.1f}), {report['missed']} missed",
+                f"episode {number + 1}: {report.ended} after {report.steps} steps; sent {middle:.1f} ms after "
+                f"the tick (at most {most:.1f}), {report.missed} missed",
                 flush=True,
             )
             reports.append(report)
-            if report["fault"]:
-                raise UserError(f"episode {number + 1} was broken off: {report['ended']}; see {args.log}")
-    done, steps = sum(report["success"] for report in reports), sum(report["steps"] for report in reports)
+            if report.fault:
+                raise UserError(f"episode {number + 1} was broken off: {report.ended}; see {args.log}")
+    done, steps = sum(report.success for report in reports), sum(report.steps for report in reports)
     low, high = wilson(done, len(reports))
-    missed = sum(report["missed"] for report in reports)
+    missed = sum(report.missed for report in reports)
     print(
         f"{loaded.card['policy']} of {loaded.card['task']}: {done} of {len(reports)} episodes succeed "
         f"[{low:.1%}, {high:.1%}]; {missed} of {steps} control steps came too late"
@@ -82,17 +83,14 @@ def deploy(args: Deploy) -> None:
 
 def driven(pilot: Pilot, robot: Robot, args: Deploy, number: int) -> Report:
     """An episode, on a thread of its own, so that Ctrl-C stops the robot and not the loop in the middle of a step."""
-    halt, reports = threading.Event(), list[Report]()
-    log = args.log / f"episode-{number + 1}.jsonl"
-    thread = threading.Thread(target=lambda: reports.append(loop.drive(pilot, robot, args.loop, log, halt)))
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        halt.set()
-        thread.join()
-        raise
-    return reports[0]
+    halt, log = threading.Event(), args.log / f"episode-{number + 1}.jsonl"
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        driving = pool.submit(loop.drive, pilot, robot, args.loop, log, halt)
+        try:
+            return driving.result()
+        except KeyboardInterrupt:
+            halt.set()
+            raise
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Robot(Protocol):
-    """A robot, as the loop knows it. Each call may raise OSError, EOFError or ValueError, which ends the episode."""
+    """A robot, as the loop knows it. Whatever a call raises ends the episode."""
 
     def read(self) -> Reading:
         """What it measures, in the fields that the card's `state.read` names; where `done` is among them and true, the
@@ -50,9 +50,23 @@ class LoopConfig:
     """Control steps of an episode; by default the task's horizon."""
 
 
-class Report(dict[str, Any]):
-    """How an episode went: `ended` (why, in a line), `success`, `fault`, `steps`, `missed` (control steps sent later
-    than a whole step), `late_ms` and `decide_ms` (median and largest)."""
+class Report(NamedTuple):
+    """How an episode went.
+
+    Attributes:
+      ended: why, in a line; success: the task was done; fault: it was broken off.
+      steps: control steps; missed: of these, sent later than a whole step.
+      late_ms: from a step's time until its target was sent, median and largest.
+      decide_ms: to see and to decide, likewise.
+    """
+
+    ended: str
+    success: bool
+    fault: bool
+    steps: int
+    missed: int
+    late_ms: tuple[float, float]
+    decide_ms: tuple[float, float]
 
 
 class FaultError(Exception):
@@ -162,8 +176,8 @@ class _Loop:
             raise FaultError(
                 f"the robot did not answer `{what}` within {1000 * self.config.heartbeat:.0f} ms"
             ) from None
-        except (OSError, EOFError, ValueError) as error:
-            raise FaultError(f"the robot, asked to `{what}`: {error}") from error
+        except Exception as error:  # of whatever kind: it is the robot's own code
+            raise FaultError(f"the robot, asked to `{what}`: {error or type(error).__name__}") from error
 
     def decide(self, reading: Reading) -> tuple[np.ndarray, float]:
         """A chunk, and the seconds that seeing and deciding took."""
@@ -203,5 +217,5 @@ class _Loop:
 
 def _quietly(call: Callable[[], None]) -> None:
     """Calls it, whatever comes of that: the robot may be what is broken."""
-    with contextlib.suppress(OSError, EOFError, ValueError):
+    with contextlib.suppress(Exception):
         call()

@@ -48,8 +48,9 @@ def open_run(settings: RunSettings, place: Place) -> ExpertRun:
     check(settings, task)
     backend = physics.resolve(settings.physics)
     env = _make_env(task, backend, settings)
-    ancestor = None if settings.init_from is None else _ancestor(settings, env)
     path = place.run_dir or Path("runs") / f"{Path(settings.task).stem}-{settings.seed}"
+    begun = (path / "checkpoints" / "training").exists() and not place.overwrite
+    ancestor = None if settings.init_from is None or begun else _ancestor(settings, env)
     if settings.demos is not None:
         demos.load(settings.demos, episode.sizes(env)[0], task.action_size)
         if place.overwrite and settings.demos.resolve().is_relative_to(path.resolve()):
