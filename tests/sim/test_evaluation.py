@@ -155,3 +155,8 @@ def test_what_still_holds_later_is_told_apart():
     assert evaluation.lasting(env, leaving, 8) == {"acting": 0.0, "still": 1.0}
     lazy = rollout.untrained_agents(TOY)["zero"]
     assert evaluation.lasting(env, lazy, 8) == {"acting": None, "still": None}
+
+
+def test_the_best_that_can_be_is_predicted_where_nearly_all_succeeded():
+    low, high = evaluation.predicted(1023, 1024, 1024)
+    assert high == 1.0 and 0.98 < low < 0.995 and low * 1024 == round(low * 1024)

@@ -90,8 +90,9 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
 
 
 def predicted(successes: int, episodes: int, others: int) -> tuple[float, float]:
-    """Where success on `others` further episodes lies with 95 %, given `successes` of `episodes`."""
-    return wilson(successes, episodes, z=1.959964 * math.sqrt(1 + episodes / others))
+    """Where success on `others` further episodes lies with 95 %, given `successes` of `episodes`: in whole episodes."""
+    low, high = wilson(successes, episodes, z=1.959964 * math.sqrt(1 + episodes / others))
+    return math.floor(low * others) / others, math.ceil(high * others) / others
 
 
 def summarize(env: Env, worlds: World) -> dict[str, Any]:
