@@ -16,6 +16,7 @@ from expertgen_jax.runs import figures, reproduction
 from expertgen_jax.sim import physics
 from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Level, StartsName
+from expertgen_jax.tasks.registry import TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,8 @@ def reproduce(args: Reproduce) -> None:
     if unknown := set(names) - {*reproduction.STUDENTS, *reproduction.VARIANTS}:
         known = ", ".join((*reproduction.STUDENTS, *reproduction.VARIANTS))
         raise UserError(f"--students {min(unknown)}: choose of {known}")
-    tasks = args.tasks or reproduction.EXPERIMENTS[args.experiment]
+    able = [task for task in reproduction.EXPERIMENTS[args.experiment] if args.starts in TASKS[task].starts]
+    tasks = args.tasks or able
     for seed, task, (name, flags) in itertools.product(args.seeds, tasks, variants.items()):
         run_dir = args.runs / f"{task}-{backend}{suffix.replace('_', '-')}{f'-{name}' if name else ''}-{seed}"
         row = reproduction.reproduce(task, seed, [*options, *flags], run_dir, args.transfer_episodes)

@@ -13,7 +13,7 @@ import numpy as np
 from expertgen_jax.errors import UserError
 
 VERSION = 3
-"""Of the format that this module reads."""
+"""Of the format, which `runs.export` writes."""
 Reading = Mapping[str, Any]
 """What a robot reports: fields of MuJoCo's state by name; `context`, a list of arrays, where a policy sees by it."""
 

@@ -50,7 +50,7 @@ class Client:
         self, op: str, arrays: dict[str, Any] | None = None, connection: int = 0, **values: Any
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with self._locks[connection]:
-            stream: Any = self._streams[connection]
+            stream = self._streams[connection]
             wire.send(stream, op, arrays, **values)
             answer, said, told = wire.receive(stream)
         if answer == "error":

@@ -7,6 +7,7 @@ holding its place, when nobody has sent a target for `--heartbeat` seconds in th
 """
 
 import argparse
+import contextlib
 import socketserver
 import subprocess
 import sys
@@ -24,12 +25,10 @@ import numpy as np
 
 from expertgen_jax.deploy import artefact, wire
 from expertgen_jax.errors import UserError
+from expertgen_jax.learning import student
 from expertgen_jax.scenes import FINGER_JOINTS
-from expertgen_jax.task import View
+from expertgen_jax.task import Box, View
 from expertgen_jax.vision import camera
-
-FARTHEST = 1.0
-"""What is farther looks as far as this (m), as to students."""
 
 
 class Simulator:
@@ -136,18 +135,15 @@ class Simulator:
         wanted, mj, data = self.artefact.card["inputs"]["pictures"], self.model, SimpleNamespace(**state)
         if wanted["kind"] not in ("depth", "rgb", "points"):
             return jnp.zeros(0)
-        geoms = camera.visible(mj, data, fields)
-        size, kind = wanted["size"], wanted["kind"]
+        geoms, size = camera.visible(mj, data, fields), wanted["size"]
         cameras = [camera.of_view(mj, data, View(**view)) for view in wanted["cameras"].values()]
         images = [camera.render(geoms, view, size, size) for view in cameras]
-        if kind == "rgb":
-            return jnp.stack([image.rgb for image in images])
-        if kind == "depth":
-            return jnp.minimum(jnp.stack([image.depth for image in images]), FARTHEST)[..., None]
-        box, (pos, mat) = wanted["workspace"], camera.frame(mj, data, wanted["workspace"]["body"])
-        points = (jnp.stack([image.points for image in images]) - pos) @ mat
-        low, high = jnp.array(box["low"]), jnp.array(box["high"])
-        return camera.point_cloud(points, low, high, wanted["shape"][0], jax.random.key(step))
+        image = jax.tree.map(lambda *views: jnp.stack(views), *images)
+        cloud = None
+        if wanted["kind"] == "points":
+            frame = camera.frame(mj, data, wanted["workspace"]["body"])
+            cloud = student.Cloud(Box(**wanted["workspace"]), *frame, wanted["points"], jax.random.key(step))
+        return student.pictured(wanted["kind"], image, cloud)
 
     def _judge(self) -> None:
         """What a task does at a control step: sensors report, success is judged."""
@@ -182,29 +178,36 @@ class Simulator:
                 simulated = time.monotonic()
 
 
+class _Server(socketserver.ThreadingTCPServer):
+    """Lets anybody on this machine talk to a simulator, each connection on a thread of its own."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self, simulator: Simulator):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.simulator = simulator
+
+
 class _Handler(socketserver.StreamRequestHandler):
-    """One connection."""
+    """A connection."""
 
     def handle(self) -> None:
-        simulator: Simulator = self.server.simulator  # type: ignore[attr-defined]
+        assert isinstance(self.server, _Server)
         while True:
             try:
-                op, values, arrays = wire.receive(self.rfile)  # type: ignore[arg-type]
-                self.answer(simulator, op, values, arrays)
+                self.answer(self.server.simulator, *wire.receive(self.rfile))
             except (EOFError, OSError):
                 return
             except (ValueError, TypeError, KeyError) as error:
-                try:
-                    wire.send(self.wfile, "error", message=str(error))  # type: ignore[arg-type]
-                except OSError:
-                    return
+                with contextlib.suppress(OSError):  # they hung up: the next request says so
+                    wire.send(self.wfile, "error", message=str(error))
 
     def answer(self, simulator: Simulator, op: str, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        out: Any = self.wfile
+        """Does what a request asks for, and answers it."""
         if op == "read":
-            wire.send(out, "state", simulator.reading(), done=simulator.done, stopped=simulator.stopped)
+            wire.send(self.wfile, "state", simulator.reading(), done=simulator.done, stopped=simulator.stopped)
         elif op == "look":
-            wire.send(out, "pictures", {"pictures": simulator.pictures()})
+            wire.send(self.wfile, "pictures", {"pictures": simulator.pictures()})
         elif op in ("start", "send", "stop"):
             if op == "start":
                 simulator.start(int(values["seed"]))
@@ -212,13 +215,9 @@ class _Handler(socketserver.StreamRequestHandler):
                 simulator.send(arrays["target"])
             else:
                 simulator.stop("it was told to stop")
-            wire.send(out, "ok")
+            wire.send(self.wfile, "ok")
         else:
             raise ValueError(f"no such request: {op}")
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = daemon_threads = True
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -231,8 +230,7 @@ def main(argv: list[str] | None = None) -> None:
         simulator = Simulator(args.folder, heartbeat=args.heartbeat)
     except UserError as error:
         sys.exit(f"error: {error}")
-    with _Server(("127.0.0.1", 0), _Handler) as server:
-        server.simulator = simulator  # type: ignore[attr-defined]
+    with _Server(simulator) as server:
         print(server.server_address[1], flush=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         sys.stdin.read()  # until whoever started it hangs up

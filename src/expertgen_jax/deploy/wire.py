@@ -19,7 +19,8 @@ An answer `error` has `message`. Who sends nothing for longer than the robot's h
 
 import json
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ LARGEST = 1 << 26
 """Numbers of a message at most."""
 
 
-def send(stream: BinaryIO, op: str, arrays: Mapping[str, Any] | None = None, **values: Any) -> None:
+def send(stream: BufferedIOBase, op: str, arrays: Mapping[str, Any] | None = None, **values: Any) -> None:
     """Writes a message."""
     flat = {name: np.asarray(x, "<f4") for name, x in (arrays or {}).items()}
     line = {"op": op, **values, "arrays": {name: x.shape for name, x in flat.items()}}
@@ -37,7 +38,7 @@ def send(stream: BinaryIO, op: str, arrays: Mapping[str, Any] | None = None, **v
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+def receive(stream: BufferedIOBase) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
     """Reads a message: its `op`, the other entries, and the arrays.
 
     Raises:

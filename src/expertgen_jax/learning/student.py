@@ -27,9 +27,10 @@ from expertgen_jax.learning.diffusion import Denoiser, DiffusionConfig
 from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.sim.rollout import Policy
+from expertgen_jax.task import Box
 from expertgen_jax.vision import appearance, camera
 from expertgen_jax.vision.appearance import Appearance, VisualRandomization
-from expertgen_jax.vision.camera import Render
+from expertgen_jax.vision.camera import Image, Render
 
 FARTHEST = 1.0
 """What is farther (m) looks as far as this."""
@@ -132,16 +133,34 @@ class Eyes:
             return Percept(felt, jnp.zeros(0))
         look_key, cloud_key = jax.random.split(key)
         image = appearance.see(self.ranges, task, mj, world, look, config.image_size, look_key, self.render)
-        if config.modality == "rgb":
-            return Percept(felt, image.rgb)
-        if config.modality == "depth":
-            return Percept(felt, jnp.minimum(image.depth, FARTHEST)[..., None])
-        assert task.senses is not None and task.senses.workspace is not None
-        box, (pos, mat) = task.senses.workspace, camera.frame(mj, world.data, task.senses.workspace.body)
-        cloud = camera.point_cloud(
-            (image.points - pos) @ mat, jnp.array(box.low), jnp.array(box.high), config.points, cloud_key
-        )
-        return Percept(felt, cloud)
+        cloud = None
+        if config.modality == "points":
+            assert task.senses is not None and task.senses.workspace is not None
+            box = task.senses.workspace
+            cloud = Cloud(box, *camera.frame(mj, world.data, box.body), config.points, cloud_key)
+        return Percept(felt, pictured(config.modality, image, cloud))
+
+
+class Cloud(NamedTuple):
+    """How a point cloud is drawn: so many points, at random by `key`, within `box`, in the frame of its body at
+    `pos: [3]` (m), turned by `mat: [3, 3]`."""
+
+    box: Box
+    pos: Float[Array, "3"]
+    mat: Float[Array, "3 3"]
+    points: int
+    key: Key[Array, ""]
+
+
+def pictured(modality: Modality, image: Image, cloud: Cloud | None = None) -> Float[Array, "..."]:
+    """What a student sees of pictures `[views, size, size, ...]`, see `Percept.seen`; `cloud` for points."""
+    if modality == "rgb":
+        return image.rgb
+    if modality == "depth":
+        return jnp.minimum(image.depth, FARTHEST)[..., None]
+    assert cloud is not None
+    points, (low, high) = (image.points - cloud.pos) @ cloud.mat, (jnp.array(cloud.box.low), jnp.array(cloud.box.high))
+    return camera.point_cloud(points, low, high, cloud.points, cloud.key)
 
 
 class Network(nn.Module):

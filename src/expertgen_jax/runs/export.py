@@ -32,6 +32,7 @@ import jax.export
 import jax.numpy as jnp
 import mujoco
 
+from expertgen_jax.deploy.artefact import VERSION
 from expertgen_jax.files import write_json
 from expertgen_jax.learning import student
 from expertgen_jax.learning.student import Percept
@@ -42,8 +43,6 @@ from expertgen_jax.sim import episode
 from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.task import PORTABLE, Task
 
-VERSION = 3
-"""Of the artefact's format."""
 UNITS = {"depth": "m along the optical axis, at most 1, 0 where there is none", "rgb": "1", "points": "m"}
 """Of pictures, by what they show."""
 PICTURES = {
@@ -164,6 +163,7 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
                 "shape": list(brain.percept.seen.shape),
                 "unit": UNITS.get(brain.kind, ""),
                 "size": run.settings.student.image_size if isinstance(run, StudentRun) else 0,
+                "points": run.settings.student.points if isinstance(run, StudentRun) else 0,
                 "order": PICTURES.get(brain.kind, ""),
                 "workspace": None if (box := task.senses and task.senses.workspace) is None else box._asdict(),
                 "cameras": {name: view._asdict() for name, view in task.cameras.items()},

@@ -65,6 +65,8 @@ def call(mj: mujoco.MjModel, fields: Mapping[str, Float[ArrayLike, "..."]], data
       nstep: substeps.
     """
     names = tuple(sorted(fields))
+    if {"geom_pos", "geom_quat"} & fields.keys():  # by the compiler's shortcut a geom stays where its body is
+        mj.geom_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
     program = _Program(mj, names, nstep)
     operands = [getattr(data, name) for name in STATE] + [fields[name] for name in names]
     operands = [jnp.asarray(x, jnp.float32) for x in operands]

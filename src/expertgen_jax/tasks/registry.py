@@ -30,10 +30,12 @@ class Entry(NamedTuple):
     Attributes:
       make: builds it for a level of randomisation and a robot.
       given: what it is in a line, where the docstring of `make` is of several tasks.
+      starts: where its episodes may start; `make` takes them where there is a choice.
     """
 
     make: Callable[..., Task]
     given: str = ""
+    starts: tuple[StartsName, ...] = ("own",)
 
     @property
     def summary(self) -> str:
@@ -46,11 +48,12 @@ class Entry(NamedTuple):
         return inspect.getdoc(getattr(self.make, "func", self.make)) or ""
 
 
+STARTS: tuple[StartsName, ...] = ("own", "automate")
 TASKS: dict[str, Entry] = {
     **{name: Entry(functools.partial(pegs.peg, name), square.summary) for name, square in pegs.PEGS.items()},
-    **{name: Entry(functools.partial(shapes.shape, name), text) for name, text in shapes.SUMMARIES.items()},
+    **{name: Entry(functools.partial(shapes.shape, name), text, STARTS) for name, text in shapes.SUMMARIES.items()},
     "gear_on_shaft": Entry(gears.gear_on_shaft),
-    "assembly": Entry(shapes.assembly),
+    "assembly": Entry(shapes.assembly, starts=STARTS),
     **{name: Entry(functools.partial(lifting.lift, name), text) for name, text in lifting.SUMMARIES.items()},
     "open_drawer": Entry(drawers.open_drawer),
     "push_pear": Entry(pushing.push_pear),
@@ -87,12 +90,11 @@ def load_task(name: str, randomization: Level = "off", robot: RobotName = "hand"
     if name not in TASKS:
         near = difflib.get_close_matches(name, [*TASKS, *FAMILIES], n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
-    other = {} if starts == "own" else {"starts": starts}
-    if other and name not in (*shapes.SHAPES, "assembly"):
-        raise UserError(
-            f"--starts {starts}: only the shapes of AutoMate have them: {', '.join(shapes.SHAPES)}, assembly"
-        )
-    task = TASKS[name].make(randomization, robot, **other)
+    entry = TASKS[name]
+    if starts not in entry.starts:
+        having = ", ".join(task for task, other in TASKS.items() if starts in other.starts)
+        raise UserError(f"--starts {starts}: task '{name}' has none such; {having} have")
+    task = entry.make(randomization, robot, **({"starts": starts} if len(entry.starts) > 1 else {}))
     preset = task.preset if randomization == "off" else randomized(task.preset)
     return dataclasses.replace(task, preset=preset, spectator=robots.spectator(robot, task.spectator))
 

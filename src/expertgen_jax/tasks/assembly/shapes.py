@@ -157,8 +157,6 @@ def _scene(fitting: Fitting, robot: RobotName = "hand") -> mujoco.MjSpec:
     spec = scenes.empty_scene()
     # Where sizes differ from world to world, a tree of bounding boxes made for one of them leads astray.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
-    # A geom that is compiled where its body is could not be moved: as a field, its place would be ignored.
-    spec.geom("table").pos = [0, 0, -1e-6]
     scenes.add_fitting(spec, robots.add(robot, spec), fitting, PLUG_LENGTH)
     scenes.add_force_torque_sensor(spec, "tip")
     return spec

@@ -91,14 +91,13 @@ class Handled:
     """The thing of a compiled scene, and the gripper that handles it.
 
     Attributes:
-      thing: what it is; body: its number in the model; pose: its free joint in `qpos`.
+      thing: what it is; body: its number in the model.
       gripper: of the scene.
     """
 
     def __init__(self, mj: mujoco.MjModel, thing: Thing):
         self.thing, self.gripper, self.body = thing, Gripper(mj), mj.body("object").id
-        pose, motion = mj.jnt_qposadr[mj.body_jntadr[self.body]], mj.body_dofadr[self.body]
-        self.pose = slice(pose, pose + 7)
+        motion = mj.body_dofadr[self.body]
         self._velocity, self._spin = slice(motion, motion + 3), slice(motion + 3, motion + 6)
 
     def place(self, data: Data) -> jax.Array:

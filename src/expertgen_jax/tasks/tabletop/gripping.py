@@ -61,14 +61,13 @@ class Gripper:
 
     Attributes:
       robot: that carries it.
-      joints, commands: numbers of both in `qpos` and `qvel`, and in `ctrl`.
     """
 
     def __init__(self, mj: mujoco.MjModel):
         self.robot, self._hand = robots.of(mj), mj.body("hand").id
-        self.joints, self.commands = self.robot.joints + 2, self.robot.commands + 2
-        self._fingers = slice(self.robot.joints, self.joints)  # in `qpos`
-        self._told = slice(self.robot.commands, self.commands)  # in `ctrl`
+        joints, commands = self.robot.joints, self.robot.commands
+        self._fingers = slice(joints, joints + 2)  # in `qpos`
+        self._told = slice(commands, commands + 2)  # in `ctrl`
 
     def ready(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Its part of `qpos` and of `ctrl` at the start, within 20 mm of `READY`, open."""
