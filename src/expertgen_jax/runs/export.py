@@ -192,13 +192,14 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
 
 def largest_step(env: Env, worlds: int = 64) -> list[float]:
     """How far a command of each actuator may move in a control step: half as far again as it did under random actions,
-    which are bolder than any policy's."""
+    bolder than any policy's, that lead each world another way."""
 
     def play(key: jax.Array) -> jax.Array:
-        world = episode.reset(env, key)
+        world, shape = episode.reset(env, key), (1, env.task.action_size)
+        way = jax.random.uniform(jax.random.fold_in(key, 1), shape, minval=-1.0)
 
         def step(world: World, key: jax.Array) -> tuple[World, jax.Array]:
-            action = jnp.sign(jax.random.normal(key, (1, env.task.action_size)))
+            action = jnp.sign(way + jax.random.normal(key, shape))
             after, _ = episode.advance(env, world, action)
             return after, jnp.abs(after.data.ctrl - world.data.ctrl)
 
