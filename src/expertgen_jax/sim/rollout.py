@@ -16,8 +16,8 @@ from expertgen_jax.sim import episode, physics
 from expertgen_jax.sim.episode import Env, Frame, World
 from expertgen_jax.task import Script, Task
 
-SLOTS = 256
-"""Episodes that `play` has in progress at a time."""
+SLOTS = 64
+"""Episodes that `play` has in progress at a time on a CPU, which is no faster with more; an accelerator has all."""
 
 
 class Policy(NamedTuple):
@@ -123,7 +123,7 @@ def play(
     count: int,
     first: Int[Array, ""] | int = 0,
     *,
-    slots: int = SLOTS,
+    slots: int | None = None,
 ) -> World:
     """Plays `count` episodes to their ends, those numbered from `first` on.
 
@@ -135,12 +135,15 @@ def play(
       key: randomness.
       count: episodes.
       first: number of the first.
-      slots: episodes side by side; where one is over the next begins, so that nobody waits for the longest.
+      slots: episodes side by side, by default as many as suit the machine, see `SLOTS`; where one is over the next
+        begins, so that nobody waits for the longest.
 
     Returns:
       The final worlds, `[count]`.
     """
     keys = episode_keys(key, first + jnp.arange(count))
+    if slots is None:
+        slots = SLOTS if jax.default_backend() == "cpu" else count
     if env.model.backend == "warp":  # whose worlds share their contacts, so that none can be put aside
         slots = count
     slots = min(slots, count)
