@@ -183,6 +183,27 @@ def test_what_a_task_does_not_have_is_said(env, changes, modality, problem):
         Eyes(lacking, dataclasses.replace(SMALL, modality=modality), OFF)
 
 
+def test_pictures_are_shifted_and_nothing_else():
+    pictures = jnp.arange(2 * 3 * 1 * 16 * 16 * 2, dtype=jnp.float32).reshape(2, 1, 3, 16, 16, 2)
+    percepts = student.Percept(jnp.ones((2, 1, 4)), pictures)
+    seen = set()
+    for seed in range(20):
+        moved = student.shifted(percepts, 1, jax.random.key(seed))
+        np.testing.assert_array_equal(moved.felt, percepts.felt)
+        for view in range(3):
+            down, right = (
+                round(float(x)) for x in divmod(moved.seen[0, 0, view, 8, 8, 0] - pictures[0, 0, view, 7, 7, 0], 32)
+            )
+            right //= 2
+            seen.add((view, down - 1, right - 1))
+            expected = pictures[:, :, view, 7 + down - 6 : 7 + down + 6, 7 + right - 6 : 7 + right + 6]
+            np.testing.assert_array_equal(moved.seen[:, :, view, 2:14, 2:14], expected)
+    assert {(down, right) for _, down, right in seen} == {(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    cloud = student.Percept(jnp.ones((2, 1, 4)), jnp.ones((2, 1, 8, 3)))
+    assert student.shifted(cloud, 1, jax.random.key(0)) is cloud
+    assert student.shifted(percepts, 0, jax.random.key(0)) is percepts
+
+
 def test_pictures_have_whole_patches():
     with pytest.raises(UserError, match=r"--image-size must be a multiple of 8, got 20"):
         bounds.check(dataclasses.replace(SMALL, image_size=20))

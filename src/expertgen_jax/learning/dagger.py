@@ -1,27 +1,28 @@
 """Distillation by DAgger (Ross et al. 2011): a student learns what the expert does in the states that it gets into.
 
-A round plays one episode in every world. At each decision either acts: the expert with probability alpha, which falls
-from round to round, else the student; in the first round, where the student knows nothing, the expert alone.
-Every decision is labelled with the chunk of an expert that sees the truth, also in episodes that then fail: the states
-in which a student fails are those that it must learn about. The labels join those of earlier rounds, and the student
-trains on all of them. With alpha at 1 throughout it is behaviour cloning. A round is one jitted program: cameras,
-physics, expert and learning.
+In a round every world makes some decisions; where its episode is over the next begins. At each decision either acts:
+the expert with probability alpha, which falls from round to round, else the student; in the first round, where the
+student knows nothing, the expert alone. Every decision is labelled with the chunk of an expert that sees the truth,
+also in episodes that then fail: the states in which a student fails are those that it must learn about. The labels join
+those of earlier rounds, and the student trains on all of them. With alpha at 1 throughout it is behaviour cloning. A
+round is one jitted program: cameras, physics, expert and learning.
 """
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from expertgen_jax.bounds import Count, Positive, Share
 from expertgen_jax.learning import student
-from expertgen_jax.learning.student import Eyes, Percept, Student, StudentConfig
-from expertgen_jax.sim import episode, rollout
+from expertgen_jax.learning.student import Eyes, Memory, Percept, Student, StudentConfig
+from expertgen_jax.sim import episode, physics, rollout
 from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.sim.rollout import Policy
 from expertgen_jax.vision.appearance import VisualRandomization
@@ -34,11 +35,13 @@ class DaggerConfig:
     target: Share = 0.98
     """Success at which distillation ends: the lower end of its 95 % interval, confirmed on fresh episodes."""
     rounds: Count = 60
-    """Rounds after which it stops at the latest; in each, episodes are played, labelled by the expert, and learnt."""
+    """Rounds after which it stops at the latest; in each, decisions are made, labelled by the expert, and learnt."""
     patience: Count = 15
     """Rounds without a better student after which it stops."""
-    worlds: Count = 256
-    """Episodes per round, played in parallel."""
+    worlds: Count = 64
+    """Simulated worlds that act in parallel."""
+    decisions: Count = 4096
+    """Decisions in a round, over all worlds."""
     labels: Count = 65536
     """Labelled decisions that are kept, the newest."""
     alpha_start: Share = 1.0
@@ -51,6 +54,8 @@ class DaggerConfig:
     """Gradient steps per round."""
     batch_size: Count = 256
     """Labelled decisions in the batch of a gradient step."""
+    shift: Annotated[int, Ge(0)] = 2
+    """Pixels by which a batch's pictures are moved at most, at random, each view otherwise."""
     learning_rate: Positive = 1e-3
     """Learning rate of the student."""
     ema: Share = 0.998
@@ -61,6 +66,16 @@ class DaggerConfig:
     """Episodes of an evaluation; a student that reaches the target on them is put to the test."""
     confirm_episodes: Count = 1024
     """Fresh episodes on which a student is put to the test."""
+
+    @property
+    def iterations(self) -> int:
+        """Decisions of each world in a round."""
+        return max(1, round(self.decisions / self.worlds))
+
+    @property
+    def capacity(self) -> int:
+        """Labelled decisions that are kept: those of one iteration at least."""
+        return max(self.labels, self.worlds)
 
 
 class Labels(struct.PyTreeNode):
@@ -96,6 +111,13 @@ def _examples(
     return percepts, labels.chunks[rows]
 
 
+def _joined(labels: Labels, percepts: Percept, chunks: Float[Array, "n chunk action_size"]) -> Labels:
+    """The labels with `n` more."""
+    place = (labels.count + jnp.arange(len(chunks))) % len(labels.chunks)
+    kept, new = (labels.percepts, labels.chunks), (percepts, chunks)
+    return Labels(*jax.tree.map(lambda old, new: old.at[place].set(new), kept, new), labels.count + len(chunks))
+
+
 def filled(labels: Labels) -> Int[Array, ""]:
     """How many are kept."""
     return jnp.minimum(labels.count, len(labels.chunks))
@@ -105,11 +127,16 @@ class DaggerState(struct.PyTreeNode):
     """Everything that distillation carries from round to round; saved whole for resuming.
 
     Attributes:
+      worlds: an episode each; memories: of expert and student in each.
+      outcome: of each world's last finished episode: 1 for success, 0 for failure, NaN while there is none.
       student: with the average of its weights; params: the weights that are trained; opt_state: the optimiser's.
       labels: of all rounds; round: how many there were.
     """
 
     key: Key[Array, ""]
+    worlds: World
+    memories: tuple[Any, Memory]
+    outcome: Float[Array, "n"]
     student: Student
     params: Any
     opt_state: Any
@@ -139,33 +166,34 @@ class Dagger(struct.PyTreeNode):
         """How the student perceives."""
         return Eyes(self.env, self.student, self.visual)
 
-    @property
-    def decisions(self) -> int:
-        """Most decisions in an episode."""
-        return -(-self.env.task.horizon // self.expert.chunk)
-
     @functools.cached_property
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adamw(self.config.learning_rate)
 
     def init(self, key: Key[Array, ""]) -> DaggerState:
-        """An untrained student and no labels."""
-        key, memory_key, student_key = jax.random.split(key, 3)
-        percepts, shape = self.eyes.init(memory_key).percepts, (self.expert.chunk, self.env.task.action_size)
-        capacity = self.config.labels
-        fresh = student.untrained(self.student, percepts, shape, student_key)
+        """Fresh worlds, an untrained student and no labels."""
+        key, begin_key, student_key = jax.random.split(key, 3)
+        worlds, memories = self._begin(begin_key)
+        percepts, shape = memories[1].percepts, (self.expert.chunk, self.env.task.action_size)
+        fresh = student.untrained(self.student, jax.tree.map(lambda x: x[0], percepts), shape, student_key)
+        empty = jax.tree.map(lambda x: jnp.zeros((self.config.capacity, *x.shape[1:])), percepts)
         return DaggerState(
             key=key,
+            worlds=worlds,
+            memories=memories,
+            outcome=jnp.full(self.config.worlds, jnp.nan),
             student=fresh,
             params=fresh.params,
             opt_state=self._optimizer.init(fresh.params),
-            labels=Labels(
-                percepts=_stored(self.student, jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape)), percepts)),
-                chunks=jnp.zeros((capacity, *shape)),
-                count=jnp.int32(0),
-            ),
+            labels=Labels(_stored(self.student, empty), jnp.zeros((self.config.capacity, *shape)), jnp.int32(0)),
             round=jnp.int32(0),
         )
+
+    def _begin(self, key: Key[Array, ""]) -> tuple[World, tuple[Any, Memory]]:
+        """A fresh episode in every world, and the memories of expert and student."""
+        keys = jax.random.split(key, (2, self.config.worlds))
+        worlds, of_expert = jax.vmap(lambda k: rollout.start(self.env, self.expert, k))(keys[0])
+        return worlds, (of_expert, jax.vmap(self.eyes.init)(keys[1]))
 
     def alpha(self, state: DaggerState) -> Float[Array, ""]:
         """Share of decisions that are the expert's in this round."""
@@ -174,59 +202,49 @@ class Dagger(struct.PyTreeNode):
         return jnp.where(state.round == 0, 1.0, falling)
 
     def round(self, state: DaggerState) -> tuple[DaggerState, dict[str, Scalar]]:
-        """Plays, labels and learns; returns figures."""
-        key, play_key, sample_key, learn_key = jax.random.split(state.key, 4)
-        labels, success = self.play(state, play_key)
-        figures = {"train_success": success, "alpha": self.alpha(state)}
+        """Plays, labels and learns; returns figures, among them `train_success`: of the last episodes that the worlds
+        finished, NaN until each has finished one."""
+        alpha = self.alpha(state)
+        state = self.play(state)
+        key, sample_key, learn_key = jax.random.split(state.key, 3)
 
         def normalised(learner: Student) -> Student:
-            rows = jax.random.randint(sample_key, (_EXAMPLES,), 0, filled(labels))
-            mean, std = student.statistics(self.student, _examples(self.student, labels, rows)[0])
+            rows = jax.random.randint(sample_key, (_EXAMPLES,), 0, filled(state.labels))
+            mean, std = student.statistics(self.student, _examples(self.student, state.labels, rows)[0])
             return learner.replace(mean=mean, std=std)
 
         learner = jax.lax.cond(state.round == 0, normalised, lambda learner: learner, state.student)
-        state, loss = self.learn(state.replace(key=key, labels=labels, student=learner), learn_key)
+        figures = {"train_success": state.outcome.mean(), "alpha": alpha}
+        state, loss = self.learn(state.replace(key=key, student=learner), learn_key)
         return state.replace(round=state.round + 1), figures | {"loss": loss}
 
-    def play(self, state: DaggerState, key: Key[Array, ""]) -> tuple[Labels, Float[Array, ""]]:
-        """One episode in every world, labelled; returns all labels, and the share of episodes that succeeded."""
-        config, env, eyes = self.config, self.env, self.eyes
-        alpha = self.alpha(state)
-        keys = jax.random.split(key, (3, config.worlds))
-        worlds, memories = jax.vmap(lambda k: rollout.start(env, self.expert, k))(keys[0])
-        memories = memories, jax.vmap(eyes.init)(keys[1])
+    def play(self, state: DaggerState) -> DaggerState:
+        """`config.iterations` decisions in every world, all labelled."""
+        env, eyes, alpha, n = self.env, self.eyes, self.alpha(state), self.config.worlds
 
-        def decide(world: World, memories: Any, key: Key[Array, ""]) -> tuple[World, Any, Any]:
-            keys = jax.random.split(jax.random.fold_in(key, world.steps), 4)
-            expert_key, perceive_key, act_key, turn_key = keys
+        def decide(world: World, memories: tuple[Any, Memory], key: Key[Array, ""]) -> tuple[World, Any, Any]:
+            expert_key, perceive_key, act_key, turn_key = jax.random.split(key, 4)
             of_expert, label = self.expert.act(self.params, memories[0], episode.as_it_is(env, world), expert_key)
             memory = eyes.perceive(memories[1], world, perceive_key)
             own = student.act(state.student, memory.percepts, act_key)
             actions = jnp.where(jax.random.bernoulli(turn_key, alpha), label, own)
             after, _ = episode.advance(env, world, actions)
-            return after, (of_expert, memory), (memory.percepts, label, ~episode.done(env, world))
+            return after, (of_expert, memory), label
 
-        def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
-            worlds, memories, (percepts, *labelled) = jax.vmap(decide)(*carry, keys[2])
-            return (worlds, memories), (_stored(self.student, percepts), *labelled)
+        def step(state: DaggerState, _: None) -> tuple[DaggerState, None]:
+            key, decide_key, begin_key = jax.random.split(state.key, 3)
+            after, memories, chunks = jax.vmap(decide)(state.worlds, state.memories, jax.random.split(decide_key, n))
+            over = episode.done(env, after)
+            worlds, fresh = self._begin(begin_key)
+            return state.replace(
+                key=key,
+                worlds=episode.pick(over, worlds, after),
+                memories=jax.vmap(physics.where)(over, fresh, memories),
+                outcome=jnp.where(over, after.success.astype(jnp.float32), state.outcome),
+                labels=_joined(state.labels, _stored(self.student, memories[1].percepts), chunks),
+            ), None
 
-        (worlds, _), (percepts, chunks, active) = jax.lax.scan(step, (worlds, memories), None, length=self.decisions)
-        keep = active.ravel()  # until an episode's end
-        labels = state.labels
-        capacity, number = len(labels.chunks), labels.count + jnp.cumsum(keep) - 1
-        keep &= number >= labels.count + keep.sum() - capacity  # of more than fit, the newest
-        place = jnp.where(keep, number % capacity, capacity)
-
-        def put(
-            old: Float[Array, "capacity *shape"], new: Float[Array, "decisions worlds *shape"]
-        ) -> Float[Array, "capacity *shape"]:
-            return old.at[place].set(new.reshape(len(place), *new.shape[2:]), mode="drop")
-
-        return labels.replace(
-            percepts=jax.tree.map(put, labels.percepts, percepts),
-            chunks=put(labels.chunks, chunks),
-            count=number[-1] + 1,
-        ), worlds.success.mean()
+        return jax.lax.scan(step, state, None, length=self.config.iterations)[0]
 
     def learn(self, state: DaggerState, key: Key[Array, ""]) -> tuple[DaggerState, Float[Array, ""]]:
         """`config.updates` gradient steps on all labels; returns the mean loss."""
@@ -236,9 +254,10 @@ class Dagger(struct.PyTreeNode):
             state: DaggerState, now: tuple[Int[Array, ""], Key[Array, ""]]
         ) -> tuple[DaggerState, Float[Array, ""]]:
             number, key = now
-            sample_key, loss_key = jax.random.split(key)
+            sample_key, shift_key, loss_key = jax.random.split(key, 3)
             rows = jax.random.randint(sample_key, (config.batch_size,), 0, filled(labels))
             percepts, chunks = _examples(self.student, labels, rows)
+            percepts = student.shifted(percepts, config.shift, shift_key)
 
             def loss_fn(params: Any) -> Float[Array, ""]:
                 return student.loss(state.student.replace(params=params), percepts, chunks, loss_key)

@@ -4,8 +4,9 @@ A student perceives at every decision, remembers the last few percepts, and pred
 of a task's randomisation act on observations, not on what students perceive; pictures come late as `visual` says.
 
 Pictures are encoded by patches and matrix products (8 x 8 patches, then 2 x 2 of these, then all): it does what small
-convolutions do, whose gradient takes XLA a hundred times longer on a CPU. Point clouds are encoded as in PointNet (Qi
-et al. 2017): each point alone, then the maximum over all.
+convolutions do, whose gradient takes XLA a hundred times longer on a CPU. In training they are shifted at random, as in
+DrQ (Yarats et al. 2021), so that a few thousand places of a thing teach those between. Point clouds are encoded as in
+PointNet (Qi et al. 2017): each point alone, then the maximum over all.
 """
 
 import dataclasses
@@ -196,8 +197,8 @@ class PictureEncoder(nn.Module):
         for patch in (len(picture) // 8, 2):
             height, wide, channels = picture.shape
             tiles = picture.reshape(height // patch, patch, wide // patch, patch, channels).swapaxes(1, 2)
-            picture = nn.silu(nn.Dense(64)(tiles.reshape(height // patch, wide // patch, -1)))
-        return nn.silu(nn.Dense(128)(picture.ravel()))
+            picture = nn.relu(nn.Dense(32)(tiles.reshape(height // patch, wide // patch, -1)))
+        return nn.relu(nn.Dense(128)(picture.ravel()))
 
 
 class PointEncoder(nn.Module):
@@ -256,6 +257,23 @@ def statistics(config: StudentConfig, percepts: Percept) -> tuple[Percept, Perce
         pictures, cloud, blank = 6, 4, 3  # axes
         eyes = over(seen, {pictures: (0, 1, 3, 4), cloud: (0, 1, 2), blank: (0, 1)}[seen.ndim], 1e-4)
     return Percept(felt[0], eyes[0]), Percept(felt[1], eyes[1])
+
+
+def shifted(percepts: Percept, most: int, key: Key[Array, ""]) -> Percept:
+    """Percepts `[n, history, ...]` with the pictures of each view moved by up to so many pixels, all alike, which is
+    many times cheaper than each otherwise; their edges are repeated. What is not a picture stays."""
+    seen = percepts.seen
+    if seen.ndim != 6 or not most:
+        return percepts
+    size, views = seen.shape[3], seen.shape[2]
+    padded = jnp.pad(seen, ((0, 0), (0, 0), (0, 0), (most, most), (most, most), (0, 0)), mode="edge")
+    starts = jax.random.randint(key, (views, 2), 0, 2 * most + 1)
+
+    def moved(view: int) -> Float[Array, "n history size size channels"]:
+        rows = jax.lax.dynamic_slice_in_dim(padded[:, :, view], starts[view, 0], size, 2)
+        return jax.lax.dynamic_slice_in_dim(rows, starts[view, 1], size, 3)
+
+    return percepts._replace(seen=jnp.stack([moved(view) for view in range(views)], axis=2))
 
 
 def act(student: Student, percepts: Percept, key: Key[Array, ""]) -> Float[Array, "chunk action_size"]:

@@ -280,7 +280,7 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
         state, figures = play_round(dagger, state)
         played += 1
         row: dict[str, Any] = {"phase": "distil", "round": played, "labelled": forgotten + int(state.labels.count)}
-        row |= {name: float(x) for name, x in figures.items()}
+        row |= _known(jax.device_get(figures))
         due = played % config.eval_period == 0 or played == config.rounds
         if due:
             learnt = jax.tree.map(jnp.copy, state.student)  # the state is donated
@@ -351,7 +351,6 @@ def _restored(
 def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:
     """A row of `metrics.jsonl`: sums and means over all seeds; `episodes` is that of the slowest seed. What is not
     known yet is left out."""
-    means = {name: float(values.mean()) for name, values in figures.items()}
     return {
         "phase": "steer",
         "iteration": int(states.iteration[0]),
@@ -359,8 +358,14 @@ def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:
         "episodes": int(states.episodes.min()),
         "train_episodes": _total(states.episodes),
         "diverged": _total(states.diverged),
-        **{name: mean for name, mean in means.items() if not math.isnan(mean)},
+        **_known(figures),
     }
+
+
+def _known(figures: dict[str, Any]) -> dict[str, float]:
+    """Means of figures over seeds, without those that are not known yet."""
+    means = {name: float(values.mean()) for name, values in figures.items()}
+    return {name: mean for name, mean in means.items() if not math.isnan(mean)}
 
 
 def _total(counts: jax.Array) -> int:

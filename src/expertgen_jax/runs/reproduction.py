@@ -55,17 +55,21 @@ STUDENTS: dict[str, tuple[str, ...]] = {
 }
 """Students of `distillation`: what varies in the defaults of `expertgen distill`; one, the control, sees nothing."""
 BUDGETS = {
-    f"{method}-{worlds}": ("--dagger.worlds", f"{worlds}", "--dagger.alpha-end", alpha, "--dagger.rounds", "20")
-    for worlds in (7, 21, 70, 256)
+    f"{method}-{decisions}": (
+        *("--dagger.worlds", f"{decisions // 16}", "--dagger.decisions", f"{decisions}", "--dagger.rounds", "20"),
+        *("--dagger.alpha-end", alpha),
+    )
+    for decisions in (64, 256, 1024, 4096)
     for method, alpha in (("DAgger", "0.2"), ("BC", "1.0"))
 }
-"""About 1 to 35 thousand labels, by the episodes a round, the expert's share falling, or acting alone."""
+"""About 1 to 80 thousand labels, by the decisions a round, the expert's share falling, or acting alone."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "state": ("--student.modality", "state"),
     "strong": ("--visual", "strong"),
     "strong-rgb": ("--visual", "strong", "--student.modality", "rgb"),
     "diffusion": ("--student.head", "diffusion"),
     "history-3": ("--student.history", "3"),
+    "no-shift": ("--dagger.shift", "0"),
     "size-32": ("--student.image-size", "32"),
     "size-96": ("--student.image-size", "96"),
     **{f"alpha-{x}": ("--dagger.alpha-start", x, "--dagger.alpha-end", x) for x in ("0.5", "0.2", "0.0")},
