@@ -115,7 +115,8 @@ def _joined(labels: Labels, percepts: Percept, chunks: Float[Array, "n chunk act
     """The labels with `n` more."""
     place = (labels.count + jnp.arange(len(chunks))) % len(labels.chunks)
     kept, new = (labels.percepts, labels.chunks), (percepts, chunks)
-    return Labels(*jax.tree.map(lambda old, new: old.at[place].set(new), kept, new), labels.count + len(chunks))
+    percepts, chunks = jax.tree.map(lambda old, new: old.at[place].set(new), kept, new)
+    return Labels(percepts, chunks, labels.count + len(place))
 
 
 def filled(labels: Labels) -> Int[Array, ""]:
