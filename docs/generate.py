@@ -198,6 +198,22 @@ def tabletop() -> str:
     return table(rows)
 
 
+def randomised() -> str:
+    """Experts that are trained under randomised physics, there and without it."""
+    rows = []
+    for run in (run for name in ("assembly_default", "tabletop_default") for run in load(name)["runs"]):
+        rows.append(
+            {
+                "task": f"`{run['task']}`",
+                **success_columns(run),
+                "without randomisation": percent(run["expert_off"]),
+                "episodes": f"{run['train_episodes']:,}",
+                "wall time": seconds(run),
+            }
+        )
+    return table(rows)
+
+
 def paper() -> str:
     """What the authors of ExpertGen report."""
     runs = load("tabletop")["runs"]
@@ -295,7 +311,7 @@ def headline() -> str:
 
 TABLES = {
     function.__name__: function
-    for function in (peg, assembly, tabletop, paper, students, modalities, budgets, throughput, headline)
+    for function in (peg, assembly, tabletop, randomised, paper, students, modalities, budgets, throughput, headline)
 }
 """By the name between the markers."""
 

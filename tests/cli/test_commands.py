@@ -577,6 +577,7 @@ def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
     code, out, err = call("deploy", str(tmp_path / "kit"), *flags)
     assert code == 0 and "student depth of peg: 0 of 1 episodes" in out, err
     assert len((tmp_path / "log" / "episode-1.jsonl").read_text().splitlines()) == 9
+    assert (tmp_path / "log" / "episode-1.png").stat().st_size > 0
     it_sees_what_students_see(student_run, tmp_path / "kit")
     card = tmp_path / "kit" / "card.json"
     card.write_text(card.read_text().replace('"version": 3', '"version": 99'))

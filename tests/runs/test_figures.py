@@ -66,6 +66,22 @@ def test_curves_of_a_student(tmp_path, drawn) -> None:
     assert imageio.imread(tmp_path / "curves.png").size
 
 
+def test_an_episode_on_a_robot(tmp_path, drawn) -> None:
+    rows: list[dict] = [
+        {"step": i, "due_s": i / 20, "late_ms": 2.0 + i, "action": [0.1 * i, -0.5], "qpos": [i, 2 * i, 3 * i]}
+        for i in range(4)
+    ]
+    rows[0] |= {"decide_ms": 9.0}
+    figures.deployment([*rows, {"ended": "done", "fault": False}], tmp_path / "episode.png", control_dt=0.05)
+    actions, positions, times = drawn[0].axes
+    assert [line.get_ydata().tolist() for line in actions.lines] == [[0.0, 0.1, 0.2, pytest.approx(0.3)], [-0.5] * 4]
+    assert len(positions.lines) == 3
+    assert lines(times)["sent late"] == (pytest.approx([0, 0.05, 0.1, 0.15]), [2.0, 3.0, 4.0, 5.0])
+    assert lines(times)["deciding"] == ([0.0], [9.0]) and lines(times)["a step is missed"][1] == [50.0, 50.0]
+    figures.deployment([{"ended": "no answer", "fault": True}], tmp_path / "nothing.png", control_dt=0.05)
+    assert (tmp_path / "nothing.png").stat().st_size > 0
+
+
 @pytest.mark.parametrize("rows", [[], PRETRAIN, STEER[:1], [{"phase": "steer", "episodes": 3}]])
 def test_curves_of_a_run_that_has_barely_begun(rows, tmp_path, drawn) -> None:
     figures.curves(rows, tmp_path / "curves.png", references={})

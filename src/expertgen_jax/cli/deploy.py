@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import importlib
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from expertgen_jax.deploy.artefact import Artefact, Pilot
 from expertgen_jax.deploy.client import Client
 from expertgen_jax.deploy.loop import LoopConfig, Report, Robot
 from expertgen_jax.errors import UserError
+from expertgen_jax.runs import figures
 from expertgen_jax.sim.evaluation import wilson
 
 
@@ -36,7 +38,7 @@ class Deploy:
     seed: Seed = 1
     """Of the first episode of the simulated robot; the others follow."""
     log: Path = Path("deploy-log")
-    """Folder of the logs, a file an episode."""
+    """Folder of the logs, a file of lines and a picture an episode."""
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=LoopConfig)
 
 
@@ -82,15 +84,19 @@ def deploy(args: Deploy) -> None:
 
 
 def driven(pilot: Pilot, robot: Robot, args: Deploy, number: int) -> Report:
-    """An episode, on a thread of its own, so that Ctrl-C stops the robot and not the loop in the middle of a step."""
+    """An episode, on a thread of its own, so that Ctrl-C stops the robot and not the loop in the middle of a step; and
+    its picture."""
     halt, log = threading.Event(), args.log / f"episode-{number + 1}.jsonl"
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         driving = pool.submit(loop.drive, pilot, robot, args.loop, log, halt)
         try:
-            return driving.result()
+            report = driving.result()
         except KeyboardInterrupt:
             halt.set()
             raise
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    figures.deployment(rows, log.with_suffix(".png"), control_dt=pilot.artefact.card["control_dt"])
+    return report
 
 
 @contextlib.contextmanager

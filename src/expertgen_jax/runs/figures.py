@@ -1,4 +1,4 @@
-"""Figures: learning curves of a run, success of many."""
+"""Figures: learning curves of a run, success of many, an episode on a robot."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -81,8 +81,41 @@ def distillation(rows: Sequence[Row], path: str | os.PathLike[str], *, reference
     _finished(figure, success, path)
 
 
+def deployment(rows: Sequence[Row], path: str | os.PathLike[str], *, control_dt: float) -> None:
+    """Draws an episode on a robot as a PNG; the file appears whole or not at all.
+
+    From above: actions, positions of what moves, and milliseconds by which targets were sent late and that decisions
+    took, with the line of a missed step.
+
+    Args:
+      rows: of the episode's log, in order; those of a control step have `due_s, late_ms, action, qpos`, where a chunk
+        began also `decide_ms`.
+      path: of the PNG.
+      control_dt: seconds a control step.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    figure = Figure(figsize=(9.5, 7.0), layout="constrained")
+    actions, positions, times = figure.subplots(3, 1, sharex=True)
+    steps = [row for row in rows if "late_ms" in row]
+    due = [row["due_s"] for row in steps]
+    for axes, name in ((actions, "action"), (positions, "qpos")):
+        if steps:
+            axes.plot(due, [row[name] for row in steps], linewidth=1.2)
+    thought = [row for row in steps if "decide_ms" in row]
+    times.plot(due, [row["late_ms"] for row in steps], color=_EXPERT, linewidth=1.2, label="sent late")
+    times.plot([r["due_s"] for r in thought], [r["decide_ms"] for r in thought], ".", color=_TRAIN, label="deciding")
+    times.axhline(1000 * control_dt, color=_GREY, linestyle="--", linewidth=1, label="a step is missed")
+    times.legend(loc="upper right", frameon=False, fontsize=8, ncols=3)
+    actions.set(title="Actions", ylim=(-1.05, 1.05))
+    positions.set(title="Positions (m, rad)")
+    times.set(title="Time (ms)", xlabel="s", ylim=(0, None))
+    _finished(figure, actions, path)
+
+
 def _finished(figure: Figure, large: Axes, path: str | os.PathLike[str]) -> None:
-    """Writes a figure of learning curves, without those of which there is nothing."""
+    """Writes a figure of curves, without those of which there is nothing."""
     for axes in figure.axes:
         axes.set_visible(bool(axes.lines))
         axes.spines[["top", "right"]].set_visible(False)
