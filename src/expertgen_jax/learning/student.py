@@ -6,7 +6,8 @@ of a task's randomisation act on observations, not on what students perceive; pi
 Pictures are encoded by patches and matrix products (8 x 8 patches, then 2 x 2 of these, then all): it does what small
 convolutions do, whose gradient takes XLA a hundred times longer on a CPU. In training they are shifted at random, as in
 DrQ (Yarats et al. 2021), so that a few thousand places of a thing teach those between. Point clouds are encoded as in
-PointNet (Qi et al. 2017): each point alone, then the maximum over all.
+PointNet (Qi et al. 2017): each point alone, beside what is felt, so that its place relative to the hand tells; then the
+maximum over all.
 """
 
 import dataclasses
@@ -177,7 +178,7 @@ class Network(nn.Module):
         features = [percepts.felt.ravel()]
         for seen in percepts.seen:
             if self.config.modality == "points":
-                features.append(PointEncoder()(seen))
+                features.append(PointEncoder()(seen, percepts.felt.ravel()))
             elif seen.size:
                 features += [PictureEncoder()(view) for view in seen]
         x = jnp.concatenate(features)
@@ -202,13 +203,12 @@ class PictureEncoder(nn.Module):
 
 
 class PointEncoder(nn.Module):
-    """A point cloud `[points, 3]` to `[128]` features."""
+    """A point cloud `[points, 3]`, given what is felt, to `[64]` features."""
 
     @nn.compact
-    def __call__(self, points: Float[Array, "points 3"]) -> Float[Array, "128"]:
-        for width in (64, 128):
-            points = nn.relu(nn.Dense(width)(points))
-        return points.max(axis=0)
+    def __call__(self, points: Float[Array, "points 3"], felt: Float[Array, "n"]) -> Float[Array, "64"]:
+        points = nn.relu(nn.Dense(64)(points) + nn.Dense(64, use_bias=False)(felt))
+        return nn.relu(nn.Dense(64)(points)).max(axis=0)
 
 
 class Student(struct.PyTreeNode):
