@@ -492,7 +492,7 @@ def test_a_finished_distillation_goes_on_with_a_larger_budget(student_run, tmp_p
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["rounds"] == 3 and summary["labelled"] == after[2]["labelled"]
     (event,) = json.loads((folder / "config.json").read_text())["history"]
-    assert event["settings"] == {"dagger.rounds": 2, "dagger.learning_rate": 0.001}
+    assert event["settings"] == {"dagger.rounds": 2, "dagger.learning_rate": 0.002}
 
 
 def same_policy(run: Path, kit: Path) -> None:

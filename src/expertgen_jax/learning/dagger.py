@@ -56,7 +56,7 @@ class DaggerConfig:
     """Labelled decisions in the batch of a gradient step."""
     shift: Annotated[int, Ge(0)] = 2
     """Pixels by which a batch's pictures are moved at most, at random, each view otherwise."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 2e-3
     """Learning rate of the student."""
     ema: Share = 0.998
     """Decay of the average over gradient steps that the student's weights are."""
