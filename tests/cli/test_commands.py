@@ -448,9 +448,9 @@ def test_budget_curves_are_of_tasks_with_both_methods():
         {"task": task, "name": name, "labelled": labelled, "default": figures}
         for task, name, labelled in (
             ("peg", "DAgger-256", 35),
-            ("peg", "BC-7", 1),
+            ("peg", "BC-64", 1),
             ("peg", "rgb", 35),
-            ("rail", "DAgger-7", 30),
+            ("rail", "DAgger-64", 30),
         )
     ]
     assert reproduction.budget_curves(rows) == {"peg": {"DAgger": [(35, 0.5, 0.4, 0.6)], "BC": [(1, 0.5, 0.4, 0.6)]}}
