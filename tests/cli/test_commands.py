@@ -602,6 +602,7 @@ def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
             ("--student.image-size", "24"),
             "was made with --student.image-size 16, not 24: choose another --name",
         ),
+        ("distill", ("--dagger.worlds", "8"), "was made with --dagger.worlds 4, not 8: choose another --name"),
         ("distill", ("--dagger.alpha-end", "1.5"), "--dagger.alpha-end must be at most 1"),
         ("distill", ("--name", "../elsewhere"), "a plain name, please"),
         ("distill", ("--name", "..", "--overwrite"), "a plain name, please"),

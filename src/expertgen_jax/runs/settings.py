@@ -88,7 +88,7 @@ GROWING = {
 """Settings of a run that may change on the way, by dotted names: steering then goes on with the new ones."""
 GROWING_STUDENT = {
     "eval_episodes",
-    *(f"dagger.{field.name}" for field in dataclasses.fields(DaggerConfig) if field.name != "labels"),
+    *(f"dagger.{field.name}" for field in dataclasses.fields(DaggerConfig) if field.name not in ("labels", "worlds")),
 }
 """Settings of a student that may change on the way: distillation then goes on with the new ones."""
 Phase = Literal["demos", "prior", "steer", "evaluation"]
