@@ -8,18 +8,8 @@ SMALL = [
     *("--steer.history", "2", "--eval-episodes", "16", "--transfer-episodes", "4"),
 ]
 SMALL_STUDENT = [
-    *(
-        "--student.image-size",
-        "16",
-        "--student.hidden",
-        "16",
-        "--dagger.rounds",
-        "2",
-        "--dagger.worlds",
-        "4",
-        "--dagger.decisions",
-        "128",
-    ),
+    *("--student.image-size", "16", "--student.hidden", "16", "--dagger.rounds", "2"),
+    *("--dagger.worlds", "4", "--dagger.decisions", "128"),
     *("--dagger.updates", "5", "--dagger.batch-size", "16", "--dagger.eval-period", "1", "--dagger.eval-episodes", "4"),
     *("--dagger.confirm-episodes", "4", "--eval-episodes", "4"),
 ]

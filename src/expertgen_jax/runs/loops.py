@@ -363,7 +363,7 @@ def _row(states: SteerState, figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known(figures: dict[str, Any]) -> dict[str, float]:
-    """Means of figures over seeds, without those that are not known yet."""
+    """Means of figures, of steering over its seeds, without those that are not known yet."""
     means = {name: float(values.mean()) for name, values in figures.items()}
     return {name: mean for name, mean in means.items() if not math.isnan(mean)}
 
