@@ -112,8 +112,19 @@ class Eyes:
     def init(self, key: Key[Array, ""]) -> Memory:
         """A memory of nothing, and what the episode will look like."""
         look = appearance.draw(self.ranges, self.env.task, self.env.model.mj, key)
-        percept = jax.eval_shape(lambda k: self._percept(look, episode.reset(self.env, k), k), key)
-        return Memory(look, jax.tree.map(lambda x: jnp.zeros((self.config.history, *x.shape)), percept))
+        felt = jax.eval_shape(lambda k: self._felt(episode.reset(self.env, k)), key)
+        percept = Percept(jnp.zeros(felt.shape), jnp.zeros(self.seen_shape))
+        return Memory(look, jax.tree.map(lambda x: jnp.broadcast_to(x, (self.config.history, *x.shape)), percept))
+
+    @property
+    def seen_shape(self) -> tuple[int, ...]:
+        """Of what is seen at a decision, see `Percept.seen`; known before anything is drawn."""
+        views, size = len(self.env.task.cameras), self.config.image_size
+        return {
+            "depth": (views, size, size, 1),
+            "rgb": (views, size, size, 3),
+            "points": (self.config.points, 3),
+        }.get(self.config.modality, (0,))
 
     def perceive(self, memory: Memory, world: World, key: Key[Array, ""]) -> Memory:
         """The memory with what is perceived now; the first percept of an episode fills it."""
@@ -128,11 +139,8 @@ class Eyes:
 
     def _percept(self, look: Appearance, world: World, key: Key[Array, ""]) -> Percept:
         config, task, mj = self.config, self.env.task, self.env.model.mj
-        if config.modality == "state":
-            return Percept(world.obs, jnp.zeros(0))
-        felt = task.sensed(world.data)
-        if config.modality == "blank":
-            return Percept(felt, jnp.zeros(0))
+        if config.modality in ("state", "blank"):
+            return Percept(self._felt(world), jnp.zeros(self.seen_shape))
         look_key, cloud_key = jax.random.split(key)
         image = appearance.see(self.ranges, task, mj, world, look, config.image_size, look_key, self.render)
         cloud = None
@@ -140,7 +148,10 @@ class Eyes:
             assert task.senses is not None and task.senses.workspace is not None
             box = task.senses.workspace
             cloud = Cloud(box, *camera.frame(mj, world.data, box.body), config.points, cloud_key)
-        return Percept(felt, pictured(config.modality, image, cloud))
+        return Percept(self._felt(world), pictured(config.modality, image, cloud))
+
+    def _felt(self, world: World) -> Float[Array, "n"]:
+        return world.obs if self.config.modality == "state" else self.env.task.sensed(world.data)
 
 
 class Cloud(NamedTuple):

@@ -5,6 +5,7 @@ meet boxes, spheres, capsules, cylinders and planes; a mesh is not seen. A pixel
 frame, so that its parameter at the hit is the depth as renderers give it: along the optical axis.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -182,6 +183,7 @@ def joined(one: Geoms, other: Geoms) -> Geoms:
     return shapes.replace(ids=one.ids + other.ids, types=one.types + other.types)
 
 
+@functools.partial(jax.jit, static_argnames=("width", "height", "shadows"))
 def render(
     geoms: Geoms,
     camera: Camera,
