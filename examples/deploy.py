@@ -2,7 +2,7 @@
 
     python examples/deploy.py runs/peg-0/export [episodes]
 
-On a robot, `sense` and `depth_pictures` would read its joints and cameras, and `control`'s targets go to its drives.
+On a robot, `sense` and `pictures` would read its joints and cameras, and `control`'s targets go to its drives.
 """
 
 import argparse
@@ -34,8 +34,6 @@ def load(folder: Path):
         path = folder / f"{name}.jax"
         if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             sys.exit(f"{path}: missing or damaged; export the policy again")
-    if card["inputs"]["pictures"]["kind"] in ("rgb", "points"):
-        sys.exit(f"{folder}: wants {card['inputs']['pictures']['kind']}; this script makes depth pictures only")
     programs = {
         name: jax.jit(jax.export.deserialize(bytearray((folder / f"{name}.jax").read_bytes())).call) for name in digests
     }
@@ -49,28 +47,47 @@ def state_of(model, data):
     }
 
 
-def depth_pictures(model, data, pictures):
-    """`[cameras, height, width, 1]` (m) along the optical axes, by ray casting, with the card's camera parameters."""
-    if not pictures["shape"][0]:
+def pictures(model, data, wanted, rng):
+    """What the cameras of a card see, of its kind and shape, by ray casting."""
+    if wanted["kind"] not in ("depth", "rgb", "points"):
         return np.zeros(0, np.float32)
-    _, height, width, _ = pictures["shape"]
-    result = []
-    for view in pictures["cameras"].values():
-        body = model.body(view["body"] or "world").id
-        pos, mat = data.xpos[body], data.xmat[body].reshape(3, 3)
-        back = np.subtract(view["eye"], view["target"]) / np.linalg.norm(np.subtract(view["eye"], view["target"]))
-        right = np.cross([0, 0, 1], back) / np.linalg.norm(np.cross([0, 0, 1], back))
-        half = np.tan(view["fovy"] / 2)
-        x, y = np.meshgrid((2 * np.arange(width) + 1) / width - 1, 1 - (2 * np.arange(height) + 1) / height)
-        rays = x[..., None] * half * width / height * right + y[..., None] * half * np.cross(back, right) - back
-        rays = rays.reshape(-1, 3) @ mat.T
-        length = np.linalg.norm(rays, axis=1)
-        geom, distance = np.zeros(len(rays), np.int32), np.zeros(len(rays))
-        groups, eye = np.array([1, 1, 1, 0, 0, 0], np.uint8), pos + mat @ view["eye"]
-        unit = (rays / length[:, None]).ravel()
-        mujoco.mj_multiRay(model, data, eye, unit, groups, 1, -1, geom, distance, None, len(rays), 10.0)
-        result.append(np.where(geom < 0, 1.0, np.minimum(distance / length, 1.0)).reshape(height, width, 1))
-    return np.array(result, np.float32)
+    views = [picture(model, data, view, wanted["size"]) for view in wanted["cameras"].values()]
+    depth, rgb, points = (np.stack(x) for x in zip(*views, strict=True))
+    if wanted["kind"] == "depth":
+        return np.minimum(depth, 1.0)[..., None].astype(np.float32)
+    if wanted["kind"] == "rgb":
+        return rgb.astype(np.float32)
+    box = wanted["workspace"]
+    low, high, body = np.array(box["low"]), np.array(box["high"]), model.body(box["body"] or "world").id
+    points = (points[np.isfinite(depth)] - data.xpos[body]) @ data.xmat[body].reshape(3, 3)
+    points = points[((points > low) & (points < high)).all(-1)]
+    if not len(points):
+        points = (low + high)[None] / 2
+    return points[rng.integers(len(points), size=wanted["points"])].astype(np.float32)
+
+
+def picture(model, data, view, size):
+    """What a camera sees: depth along the optical axis (m), colours, places in the world (m)."""
+    body = model.body(view["body"] or "world").id
+    pos, mat = data.xpos[body], data.xmat[body].reshape(3, 3)
+    back = np.subtract(view["eye"], view["target"]) / np.linalg.norm(np.subtract(view["eye"], view["target"]))
+    right = np.array([1.0, 0, 0]) if abs(back[2]) > 1 - 1e-6 else np.cross([0, 0, 1], back)
+    right /= np.linalg.norm(right)
+    half, pixels = np.tan(view["fovy"] / 2), (2 * np.arange(size) + 1) / size - 1
+    x, y = np.meshgrid(pixels, -pixels)
+    rays = (x[..., None] * half * right + y[..., None] * half * np.cross(back, right) - back).reshape(-1, 3) @ mat.T
+    length, eye = np.linalg.norm(rays, axis=1), pos + mat @ view["eye"]
+    geom, distance, normal = np.zeros(len(rays), np.int32), np.zeros(len(rays)), np.zeros((len(rays), 3))
+    groups, unit = np.array([1, 1, 1, 0, 0, 0], np.uint8), (rays / length[:, None]).ravel()
+    mujoco.mj_multiRay(model, data, eye, unit, groups, 1, -1, geom, distance, normal.ravel(), len(rays), 10.0)
+    depth = np.where(geom < 0, np.inf, distance / length)
+    lamp = np.array([0.4, -0.4, 0.8]) / np.sqrt(0.96)
+    shade = 0.4 + 0.6 * np.maximum(normal @ lamp, 0.0)
+    material = model.geom_matid[geom]
+    paint = np.where(material[:, None] >= 0, model.mat_rgba[material] if model.nmat else 0.0, model.geom_rgba[geom])
+    rgb = np.where(geom[:, None] < 0, 1.0, np.minimum(paint[:, :3] * shade[:, None], 1.0))
+    shape = (size, size)
+    return depth.reshape(shape), rgb.reshape(*shape, 3), (eye + (depth[:, None] * rays)).reshape(*shape, 3)
 
 
 def play(card, programs, model, seed):
@@ -81,7 +98,7 @@ def play(card, programs, model, seed):
         if name in start:
             getattr(data, name)[:] = start[name]
     mujoco.mj_forward(model, data)
-    context, held = start["context"], 0
+    context, held, rng = start["context"], 0, np.random.default_rng(seed)
     past = np.zeros((card["inputs"]["past_actions"], card["output"]["shape"][1]), np.float32)
 
     def updated(context, step):
@@ -97,7 +114,7 @@ def play(card, programs, model, seed):
             began, count = time.perf_counter(), card["inputs"]["history"]
             sensed = np.append(programs["sense"](state_of(model, data), context), past)
             vectors = [sensed, *vectors][:count]
-            seen = [depth_pictures(model, data, card["inputs"]["pictures"]), *seen][:count]
+            seen = [pictures(model, data, card["inputs"]["pictures"], rng), *seen][:count]
             percepts = [np.stack((x + x[-1:] * count)[:count]) for x in (vectors, seen)]
             ready = time.perf_counter()
             chunk = np.asarray(programs["policy"](*percepts, np.array([seed, step], np.uint32)))

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ class Deploy:
     """Folder that `expertgen export` wrote."""
     robot: str = "sim"
     """The robot: `sim`, a simulated one in a process of its own at wall-clock rate, or MODULE:FACTORY, a function that
-    takes the artefact's card and returns a `deploy.loop.Robot`."""
+    takes the artefact's card, in which `folder` says where it lies, and returns a `deploy.loop.Robot`."""
     episodes: Count = 10
     """Number of episodes; of a robot of yours, each begins when it is ready to be read."""
     seed: Seed = 1
@@ -112,6 +113,7 @@ def made(args: Deploy, loaded: Artefact) -> Iterator[Any]:
             process.communicate()  # which closes its standard input
         return
     name, _, factory = args.robot.partition(":")
+    sys.path.insert(0, "")  # as `python -m` does: a module of the folder that it is called from
     try:
         robot = getattr(importlib.import_module(name), factory)(loaded.card)
     except (ImportError, AttributeError, ValueError) as error:

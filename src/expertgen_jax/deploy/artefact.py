@@ -23,7 +23,7 @@ class Artefact(NamedTuple):
 
     Attributes:
       folder: where it lies.
-      card: what goes in and comes out.
+      card: what goes in and comes out; `folder` is added to what is written there.
       programs: by name, see `runs.export`.
     """
 
@@ -84,7 +84,7 @@ def load(folder: Path) -> Artefact:
         if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise UserError(f"{path}: missing or damaged; export the policy again")
         programs[name] = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
-    return Artefact(folder, card, programs)
+    return Artefact(folder, card | {"folder": str(folder.resolve())}, programs)
 
 
 class Pilot:
