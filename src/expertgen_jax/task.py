@@ -168,6 +168,18 @@ class Disassembly(NamedTuple):
     nominal_script: Script | None = None
 
 
+class Follow(NamedTuple):
+    """How to do what a recording of states shows, for demonstrations that come without actions.
+
+    Attributes:
+      ctrl: `qpos -> ctrl`, controls under which a state stays as it is.
+      act: `(data, here, there) -> action`, which takes the robot to `there: [nq]` where it should be `here: [nq]` now.
+    """
+
+    ctrl: Callable[[jax.Array], jax.Array]
+    act: Callable[[Any, jax.Array, jax.Array], jax.Array]
+
+
 class View(NamedTuple):
     """A camera of a student.
 
@@ -261,6 +273,7 @@ class Task:
       nominal_reset: like `reset` without the spread of starting positions, for the ablation on start noise.
       strong_script: a better one, to compare with.
       disassembly: how to take the finished work apart, for demonstrations that are made backwards.
+      follow: how recorded states are followed, for demonstrations from elsewhere.
       lenient: `(data, context) -> bool`, latched over an episode; for comparison with published figures only.
       update: `(data, context, key) -> context`, what of the context changes, at the start and after each control
         step: what a sensor reports, late and with errors, or what has happened so far.
@@ -292,6 +305,7 @@ class Task:
     nominal_reset: Reset | None = None
     strong_script: Script | None = None
     disassembly: Disassembly | None = None
+    follow: Follow | None = None
     lenient: Predicate | None = None
     update: Callable[[Any, Context, jax.Array], Context] | None = None
     privileged: Callable[[Any, Context], jax.Array] | None = None

@@ -122,6 +122,20 @@ def test_a_run_goes_on_from_one_of_the_other_robot(small_run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lerobot", "robomimic"])
+def test_episodes_go_out_and_come_in(small_run, tmp_path, kind):
+    name = str(tmp_path / ("out" if kind == "lerobot" else "out.hdf5"))
+    played = ("--policy", "script", "--episodes", "8", "--pictures", "16", "--format", kind)
+    code, out, err = call("demos", "export", "--run-dir", str(small_run), "--out", name, *played)
+    assert code == 0 and "8 episodes of script" in out, err
+    code, out, err = call("demos", "import", name, "--task", "peg", "--out", str(tmp_path / "in.npz"))
+    assert code == 0 and "8 episodes of recorded actions" in out, err
+    told = [line.split()[-2 if "replayed" in line else -1] for line in out.splitlines()[2:4]]
+    code, _, err = call("demos", "import", name, "--task", "lift_banana", "--out", str(tmp_path / "other.npz"))
+    assert code == 2 and "'qpos' has" in err and len(told) == 2 and not (tmp_path / "other.npz").exists()
+
+
+@pytest.mark.slow
 def test_killed_run_ends_with_the_same_figures(small_run, tmp_path):
     run = tmp_path / "killed"
     for saved in (1, 2):  # kill -9 after the first checkpoint, and again after the second

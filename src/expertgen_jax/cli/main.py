@@ -14,6 +14,7 @@ COMMANDS = {
     "tasks": "List the tasks.",
     "check": "Check a task, or a task file of your own, and try its script.",
     "view": "Look at a task or a run: a window, a web page, or a video file.",
+    "demos": "Demonstrations from the files of others, and episodes for them.",
     "steer": "From nothing to an expert: demonstrations, diffusion prior, steering, evaluation.",
     "pretrain": "The first part of steer: demonstrations and the diffusion prior.",
     "distill": "From an expert to a student that sees only what a robot sees.",

@@ -84,10 +84,7 @@ def demonstrate(
     while not rounds or (asked.succeeded < config.successes and asked.episodes < config.max_episodes):
         worlds, frames = jax.device_get(ask(jax.random.fold_in(key, len(rounds))))
         keep = ~worlds.diverged & (worlds.success | (not rounds))
-        active = frames.active[keep]
-        rounds.append(
-            DemoSet(frames.obs[keep][active], frames.action[keep][active], active.sum(1), worlds.success[keep])
-        )
+        rounds.append(episodes(worlds.success[keep], jax.tree.map(operator.itemgetter(keep), frames)))
         asked = Asked(
             asked.episodes + len(keep),
             asked.succeeded + int(worlds.success.sum()),
@@ -95,6 +92,13 @@ def demonstrate(
         )
         report(asked)
     return DemoSet(*map(np.concatenate, zip(*rounds, strict=True))), asked
+
+
+def episodes(success: Bool[np.ndarray, "episodes"], frames: Frame) -> DemoSet:
+    """What `rollout.record` recorded, `[episodes, time, ...]` on the host, without what follows the ends."""
+    active = frames.active
+    obs, actions, lengths = frames.obs[active], frames.action[active], active.sum(1)
+    return DemoSet(np.asarray(obs), np.asarray(actions), np.asarray(lengths), success)
 
 
 def forwards(env: Env, config: DemoConfig) -> Callable[[Key[Array, ""]], tuple[World, Frame]]:

@@ -79,6 +79,18 @@ def towards(robot: Robot, data: Any, goal: Float[Array, "6"], step_sizes: Float[
     return jnp.clip((goal - robot.target(data)) / step_sizes, -1.0, 1.0)
 
 
+CATCH_UP = 0.3
+"""What of a distance from a path is made up for in a control step."""
+
+
+def along(
+    robot: Robot, data: Any, here: Float[Array, "6"], there: Float[Array, "6"], step_sizes: Float[ArrayLike, "6"]
+) -> Float[Array, "6"]:
+    """The action in [-1, 1] that moves a hand along a path from `here`, where it should be now, to `there`."""
+    step = there - here + CATCH_UP * (here - robot.pose(data))
+    return jnp.clip(step / step_sizes, -1.0, 1.0)
+
+
 class Hand:
     """The floating hand, see `scenes.add_hand`: its pose is its joints' positions."""
 

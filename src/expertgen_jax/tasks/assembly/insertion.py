@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from expertgen_jax.sim import robots
-from expertgen_jax.task import Box, Data, Disassembly, Observe, Senses, Spectator, Start, Task, View
+from expertgen_jax.task import Box, Data, Disassembly, Follow, Observe, Senses, Spectator, Start, Task, View
 from expertgen_jax.tasks.assembly import scripts
 from expertgen_jax.tasks.assembly.fit import Context, Fit, SensorErrors, Starts, widened
 from expertgen_jax.tasks.assembly.randomization import Randomization
@@ -248,6 +248,12 @@ def insertion(
             retrace=lambda data, qpos, beside: scripts.to_pose(robot, data, robot.pose_at(qpos) + beside),
             bias=scripts.misjudge,
             nominal_script=scripts.pull_out(robot, dataclasses.replace(starts, lateral=0.0)),
+        ),
+        follow=Follow(
+            ctrl=lambda qpos: robot.start(robot.pose_at(qpos))[1],
+            act=lambda data, here, there: robots.along(
+                robot, data, robot.pose_at(here), robot.pose_at(there), scripts.STEP_SIZES
+            ),
         ),
         strong_script=None if starts.yaw_error else scripts.spiral_search(robot, observe, -reach),
         lenient=lenient,

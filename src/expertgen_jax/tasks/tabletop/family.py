@@ -197,6 +197,7 @@ def task(
         success=lambda data, context: success(data),
         script=script,
         nominal_reset=functools.partial(reset, reach=0.0),
+        follow=gripper.follow,
         senses=Senses(
             gripping.PROPRIOCEPTION,
             gripper.sense,

@@ -14,7 +14,7 @@ import numpy as np
 from expertgen_jax import scenes
 from expertgen_jax.sim import robots
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Data, Script
+from expertgen_jax.task import Data, Follow, Script
 
 ACTION_SIZE = 7
 CONTROL_DT = 0.05
@@ -26,6 +26,8 @@ READY = 0.25
 """Height at which the hand starts (m)."""
 SQUEEZE = 0.004
 """How far fingers that press on something stay behind their command (m): at least 8 N."""
+BEGUN = 0.006
+"""How far fingers have closed (m) where a recording between whose rows they begin to is taken to close them."""
 LOWEST = 0.015
 """Height that a demonstrator goes down to (m): its pads then press on the table with 4 N."""
 
@@ -120,6 +122,25 @@ class Gripper:
         """`Task.control`."""
         closing = (1 - jnp.clip(action[6], -1.0, 1.0)) / 2 * scenes.OPENING / 2
         return self.robot.move(data, action[:6], STEP_SIZES, LEADS).at[self._told].set(closing)
+
+    @property
+    def follow(self) -> Follow:
+        """`Task.follow`. How hard fingers press no state tells: what is closed, and does not open, is pressed."""
+
+        def ctrl(qpos: jax.Array) -> jax.Array:
+            return jnp.append(self.robot.start(self.robot.pose_at(qpos))[1], self._pressing(qpos, qpos))
+
+        def act(data: Data, here: jax.Array, there: jax.Array) -> jax.Array:
+            move = robots.along(self.robot, data, self.robot.pose_at(here), self.robot.pose_at(there), STEP_SIZES)
+            return jnp.append(move, 1 - 4 * self._pressing(here, there)[0] / scenes.OPENING)
+
+        return Follow(ctrl, act)
+
+    def _pressing(self, here: jax.Array, there: jax.Array) -> jax.Array:
+        """How far the fingers are told to close `[2]` on the way from one state to another (m)."""
+        closing = there[self._fingers].mean()
+        opens = closing < here[self._fingers].mean() - BEGUN / 3
+        return jnp.where((closing > BEGUN) & ~opens, scenes.OPENING / 2, 0.0) * jnp.ones(2)
 
 
 ARRIVED = np.array([0.012] * 3 + [0.15], np.float32)

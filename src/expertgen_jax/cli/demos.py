@@ -1,0 +1,128 @@
+"""`expertgen demos`: demonstrations from the files of others, and episodes for them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from expertgen_jax import bounds
+from expertgen_jax.bounds import Count, Seed
+from expertgen_jax.cli import command
+from expertgen_jax.data import conversion, lerobot, robomimic
+from expertgen_jax.data.states import Replay
+from expertgen_jax.errors import UserError
+from expertgen_jax.learning import demos as demonstrations
+from expertgen_jax.runs import tables
+from expertgen_jax.runs.opening import load_run
+from expertgen_jax.runs.student import load_student
+from expertgen_jax.sim import episode
+from expertgen_jax.sim.robots import RobotName
+from expertgen_jax.task import Level
+from expertgen_jax.tasks import registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """Makes demonstrations of a task of a recording: robomimic's HDF5, the folder of a LeRobotDataset, or an .npz."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """The recording."""
+    task: str
+    """Name of a task, or path of a task file."""
+    out: Path
+    """The .npz file to write, for --demos."""
+    randomization: Level = "off"
+    """Domain randomisation."""
+    robot: RobotName = "hand"
+    """What carries the plug or the gripper."""
+    seed: Seed = 0
+    """Of what a recording does not tell, such as how things are misjudged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Plays episodes of a run and writes them for others."""
+
+    run_dir: Path
+    """Run directory."""
+    out: Path
+    """What to write: a file, or for LeRobot a folder that is not there yet."""
+    format: Literal["lerobot", "robomimic"] = "lerobot"
+    """LeRobotDataset v3, or robomimic's HDF5."""
+    policy: Literal["script", "prior", "expert", "student"] = "expert"
+    """Who plays."""
+    student: str | None = None
+    """Which student, by name; may be left out where the run has one only."""
+    episodes: Count = 64
+    """Number of episodes."""
+    seed: Seed = 1
+    """Of the episodes."""
+    pictures: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 0
+    """Height and width of colour pictures of the task's cameras; 0 for none."""
+
+
+Choice = (
+    Annotated[Import, tyro.conf.subcommand("import", prefix_name=False)]
+    | Annotated[Export, tyro.conf.subcommand("export", prefix_name=False)]
+)
+
+
+def main(argv: command.Arguments = None) -> None:
+    """Runs the command; see `command.run`."""
+    command.run("demos", Choice, demos, argv)  # type: ignore[arg-type]
+
+
+def demos(args: Import | Export) -> None:
+    """Reads or writes recordings."""
+    bounds.check(args)
+    if isinstance(args, Import):
+        read(args)
+    else:
+        write(args)
+
+
+def read(args: Import) -> None:
+    """Writes the demonstrations and prints how well they were done again."""
+    command.prepare(args.out)
+    recording = conversion.read(args.file)
+    env = episode.make_env(registry.load_task(args.task, args.randomization, args.robot), "native")
+    found = conversion.imported(env, recording, jax.random.key(args.seed))
+    demonstrations.save(args.out, found.demos)
+    rows = []
+    if found.told is not None:
+        rows.append({"": "as recorded", **_success(found.told)})
+    if found.open_loop is not None:
+        rows.append({"": "actions replayed", **_success(found.open_loop.success), **_fit(found.open_loop)})
+    if found.followed is not None:
+        rows.append({"": "states followed", **_success(found.followed.success), **_fit(found.followed)})
+    print(tables.table(rows))
+    kind = "recorded actions" if found.followed is None else "states that were followed"
+    print(f"\n{args.out}: {len(found.demos.lengths)} episodes of {kind}; use it by --demos {args.out}")
+
+
+def _success(success: np.ndarray) -> dict[str, str]:
+    return {"episodes": f"{len(success)}", "succeed": f"{success.mean():.1%}"}
+
+
+def _fit(replay: Replay) -> dict[str, str]:
+    return {"apart (median)": f"{1000 * np.median(replay.apart):.1f} mm", "at bounds": f"{replay.at_bound:.1%}"}
+
+
+def write(args: Export) -> None:
+    """Plays and writes."""
+    run = load_run(args.run_dir)
+    command.prepare(args.out)
+    if args.pictures and not 8 <= args.pictures <= 1024:
+        raise UserError(f"--pictures {args.pictures}: 8 to 1024 pixels, or 0")
+    student = args.policy == "student"
+    agent = load_student(run, args.student).agent("off") if student else run.agent(args.policy)
+    env = run.on("native")
+    recording = conversion.recorded(env, agent, jax.random.key(args.seed), args.episodes, args.pictures)
+    if args.format == "robomimic":
+        robomimic.write(args.out, conversion.in_parts(env, recording), env.task.name)
+    else:
+        lerobot.write(args.out, recording, env.task.name, {"obs": episode.entries(env)})
+    print(f"{args.out}: {args.episodes} episodes of {agent.name}, {np.mean(recording.told):.1%} succeed")

@@ -1,0 +1,155 @@
+"""Between files of others and demonstrations of a task."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from expertgen_jax.data import lerobot, robomimic, states
+from expertgen_jax.data.recording import Recording, checked
+from expertgen_jax.data.states import Replay
+from expertgen_jax.errors import UserError
+from expertgen_jax.learning.demos import DemoSet
+from expertgen_jax.sim import episode, physics, rollout
+from expertgen_jax.sim.episode import Env, Frame, World
+from expertgen_jax.sim.rollout import Agent
+from expertgen_jax.vision import appearance
+
+
+class Imported(NamedTuple):
+    """Demonstrations from a file.
+
+    Attributes:
+      demos: of the task.
+      told: success of each episode as the file tells it; None where it does not.
+      open_loop: the recorded actions once more from the recorded starts, where there are both.
+      followed: the recorded states once more, where the demonstrations are made of them.
+    """
+
+    demos: DemoSet
+    told: np.ndarray | None
+    open_loop: Replay | None
+    followed: Replay | None
+
+
+def read(path: Path) -> Recording:
+    """Reads a file by its kind: a folder of LeRobot, robomimic's `.hdf5`, or an `.npz` archive with arrays of
+    `Recording`, `lengths`, `rate` (Hz) and perhaps `success`.
+
+    Raises:
+      UserError: it is none of these, or not as it should be.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    if path.is_dir():
+        return lerobot.read(path)
+    if path.suffix in (".hdf5", ".h5"):
+        return robomimic.read(path)
+    if path.suffix != ".npz":
+        raise UserError(f"{path}: expected .hdf5, .npz, or the folder of a LeRobotDataset")
+    try:
+        with open(path, "rb") as file, np.load(file) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        lengths, rate, success = (arrays.pop(name, None) for name in ("lengths", "rate", "success"))
+    except Exception as error:  # zipfile, zlib and NumPy raise what they like on damaged files
+        raise UserError(f"{path}: not an .npz archive, or damaged") from error
+    if lengths is None or rate is None or lengths.ndim != 1 or lengths.dtype.kind not in "iu" or np.size(rate) != 1:
+        raise UserError(f"{path}: needs 'lengths', whole numbers [episodes], and 'rate', a number")
+    return checked(Recording(arrays, lengths, success, float(np.ravel(rate)[0]), path))
+
+
+def imported(env: Env, recording: Recording, key: jax.Array) -> Imported:
+    """Demonstrations of a task: as they were recorded where the recording has the task's observations and actions at
+    its control rate, else by following the recorded states.
+
+    Raises:
+      UserError: it has neither, or something is not the task's own.
+    """
+    task, arrays, path = env.task, recording.arrays, recording.source
+    rate = abs(recording.rate * task.control_dt - 1) < 0.01
+    obs = observations(env, recording)
+    told = recording.success
+    replay = None
+    if "actions" in arrays and "qpos" in arrays and rate:
+        _, replay = states.open_loop(env, recording, key)
+    if obs is None or "actions" not in arrays or not rate:
+        if "qpos" not in arrays:
+            missing = f"'{_missing(env, recording)}'" if rate else f"{1 / task.control_dt:g} rows a second"
+            raise UserError(f"{path}: neither 'qpos' nor what '{task.name}' observes and does: {missing} is missing")
+        demos, followed = states.from_states(env, recording, key)
+        return Imported(demos, told, replay, followed)
+    actions = arrays["actions"]
+    if actions.shape[1:] != (task.action_size,) or np.abs(actions).max() > 1 + 1e-6:
+        found = f"{actions.shape[1:]} numbers within {np.abs(actions).max():.3g}"
+        raise UserError(f"{path}: 'actions' has {found}, expected {task.action_size} within 1")
+    success = told if told is not None else None if replay is None else replay.success
+    if success is None:
+        raise UserError(f"{path}: does not tell which episodes succeeded, and has no 'qpos' to try them")
+    return Imported(DemoSet(obs, actions, recording.lengths, success), told, replay, None)
+
+
+def observations(env: Env, recording: Recording) -> np.ndarray | None:
+    """The task's observation `[time, obs_size]` if the recording has it, as a vector or in its parts."""
+    arrays, (size, _) = recording.arrays, episode.sizes(env)
+    if "obs" in arrays:
+        return arrays["obs"] if arrays["obs"].shape[1:] == (size,) else None
+    parts = [arrays.get(f"obs.{name}") for name in dict.fromkeys(episode.entries(env))]
+    if any(part is None for part in parts):
+        return None
+    joined = np.concatenate([np.reshape(x, (len(x), -1)) for x in parts if x is not None], axis=1)
+    return joined if joined.shape[1] == size else None
+
+
+def in_parts(env: Env, recording: Recording) -> Recording:
+    """The recording with each part of the task's observation by its name, `obs.NAME`, instead of the vector."""
+    names, obs = np.array(episode.entries(env)), recording.arrays["obs"]
+    parts = {f"obs.{name}": obs[:, names == name] for name in dict.fromkeys(names.tolist())}
+    return recording._replace(arrays={n: x for n, x in recording.arrays.items() if n != "obs"} | parts)
+
+
+def _missing(env: Env, recording: Recording) -> str:
+    """The first array that would make the recording one of the task's observations and actions."""
+    if "actions" not in recording.arrays:
+        return "actions"
+    return next((f"obs.{name}" for name in env.task.observation if f"obs.{name}" not in recording.arrays), "obs")
+
+
+def recorded(env: Env, agent: Agent, key: jax.Array, episodes: int, size: int = 0) -> Recording:
+    """Plays episodes, for others.
+
+    Args:
+      env: the task.
+      agent: who plays.
+      key: of the episodes.
+      episodes: how many.
+      size: of the colour pictures of the task's cameras (pixels); 0 for none.
+    """
+    worlds, frames = jax.device_get(rollout.record(env, agent, key, episodes))
+    active = frames.active
+    names = ("qpos", *(("mocap_pos", "mocap_quat") if env.model.mj.nmocap else ()))
+    arrays = {"actions": frames.action[active], "obs": frames.obs[active]}
+    arrays |= {name: getattr(frames, name)[active].reshape(active.sum(), -1) for name in names}
+    if size:
+        arrays |= pictures(env, worlds, frames, size)
+    return Recording(arrays, active.sum(1), worlds.success, 1 / env.task.control_dt)
+
+
+def pictures(env: Env, worlds: World, frames: Frame, size: int) -> dict[str, np.ndarray]:
+    """What the task's cameras see at every control step, `images.CAMERA: [time, size, size, 3] uint8`."""
+    if not env.task.cameras:
+        raise UserError(f"task '{env.task.name}' has no cameras")
+
+    @jax.jit
+    @jax.vmap
+    def see(world: World, frame: Frame) -> jax.Array:
+        def look(frame: Frame) -> jax.Array:
+            model = physics.with_fields(env.model, world.fields)
+            data = physics.init(model, frame.qpos, mocap_pos=frame.mocap_pos, mocap_quat=frame.mocap_quat)
+            rgb = appearance.see_plainly(env, world.replace(data=data), size).rgb
+            return (255 * rgb + 0.5).astype("uint8")
+
+        return jax.lax.map(look, frame)
+
+    seen = np.asarray(see(worlds, frames))[frames.active]
+    return {f"images.{name}": seen[:, i] for i, name in enumerate(env.task.cameras)}

@@ -1,0 +1,224 @@
+"""Recordings survive the formats of others bit by bit; what is none is refused in a line."""
+
+import json
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from expertgen_jax.data import conversion, lerobot, robomimic
+from expertgen_jax.data.recording import Recording, checked
+from expertgen_jax.errors import UserError
+
+LENGTHS = np.array([5, 1, 3])
+
+
+def recording(pictures=True, success=(True, False, True)):
+    rng = np.random.default_rng(0)
+    widths = {"actions": 4, "obs": 6, "qpos": 1, "mocap_pos": 3}
+    arrays = {name: rng.normal(size=(9, n)).astype(np.float32) for name, n in widths.items()}
+    if pictures:
+        arrays["images.front"] = rng.integers(256, size=(9, 8, 8, 3), dtype=np.uint8)
+    return Recording(arrays, LENGTHS, None if success is None else np.array(success), 20.0)
+
+
+def written(kind, tmp_path, **how):
+    path = tmp_path / ("set" if kind is lerobot else "set.hdf5")
+    names = ({"obs": list("abcdef")},) if kind is lerobot else ()
+    kind.write(path, recording(**how), "peg", *names)
+    return path
+
+
+@pytest.mark.parametrize("kind", [lerobot, robomimic])
+@pytest.mark.parametrize("success", [(True, False, True), None])
+def test_what_is_written_is_read_bit_by_bit(kind, success, tmp_path):
+    before, after = recording(success=success), conversion.read(written(kind, tmp_path, success=success))
+    arrays = dict(after.arrays)
+    if kind is robomimic:
+        arrays["obs"] = arrays.pop("obs.obs")
+    for name, x in before.arrays.items():
+        if name in arrays or not name.startswith("images."):  # LeRobot's pictures are left aside
+            np.testing.assert_array_equal(arrays[name], x, err_msg=name)
+    np.testing.assert_array_equal(after.lengths, LENGTHS)
+    assert after.rate == 20.0
+    if success is None:
+        assert after.success is None
+    else:
+        np.testing.assert_array_equal(after.success, success)
+
+
+def test_lerobots_files_are_as_it_describes_them(tmp_path):
+    folder = written(lerobot, tmp_path)
+    info = json.loads((folder / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["total_episodes"], info["total_frames"], info["fps"]) == ("v3.0", 3, 9, 20)
+    table = pq.read_table(folder / "data/chunk-000/file-000.parquet")
+    assert set(table.column_names) == set(info["features"])
+    assert info["features"]["observation.state"] == {"dtype": "float32", "shape": [6], "names": list("abcdef")}
+    assert table.column("action").type == pa.list_(pa.float32(), 4)
+    assert table.column("sim.qpos").type == pa.float32() and info["features"]["sim.qpos"]["shape"] == [1]
+    np.testing.assert_array_equal(table.column("frame_index"), [0, 1, 2, 3, 4, 0, 0, 1, 2])
+    np.testing.assert_allclose(table.column("timestamp").to_numpy()[:5], np.arange(5) / 20, atol=1e-7)
+    episodes = pq.read_table(folder / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert [(x["dataset_from_index"], x["dataset_to_index"], x["length"]) for x in episodes] == [
+        *((0, 5, 5), (5, 6, 1), (6, 9, 3)),
+    ]
+    stats = json.loads((folder / "meta/stats.json").read_text())
+    np.testing.assert_allclose(stats["action"]["mean"], recording().arrays["actions"].mean(0), rtol=1e-5)
+    assert np.shape(stats["observation.images.front"]["mean"]) == (3, 1, 1)
+    with pytest.raises(UserError, match="is there already"):
+        lerobot.write(folder, recording(), "peg", {})
+
+
+def test_robomimics_files_are_as_it_describes_them(tmp_path):
+    with h5py.File(written(robomimic, tmp_path)) as file:
+        data = file["data"]
+        assert data.attrs["total"] == 9 and json.loads(data.attrs["env_args"])["env_name"] == "peg"
+        demo = data["demo_2"]
+        assert demo.attrs["num_samples"] == 3 and demo["obs/front_image"].shape == (3, 8, 8, 3)
+        np.testing.assert_array_equal(demo["dones"], [0, 0, 1])
+        np.testing.assert_array_equal(demo["rewards"], [0, 0, 1])
+        np.testing.assert_array_equal(demo["next_obs/obs"][:-1], demo["obs/obs"][1:])
+
+
+def spoilt(path, change):
+    """An HDF5 file changed by hand."""
+    with h5py.File(path, "r+") as file:
+        change(file["data"])
+
+
+def without(name):
+    return lambda data: [data[demo].pop(name) for demo in data if name in data[demo]]
+
+
+def replaced(name, value, demo="demo_0"):
+    def change(data):
+        del data[demo][name]
+        data[demo][name] = value
+
+    return change
+
+
+HDF5 = {
+    "nothing in it": (lambda data: [data.pop(name) for name in list(data)], "no episodes"),
+    "no actions or states": (lambda data: [data[d].pop(n) for d in data for n in ("actions", "states")], "neither"),
+    "text for numbers": (replaced("actions", np.array([b"a"] * 5)), "numbers|no robomimic"),
+    "not a number": (replaced("actions", np.full((5, 4), np.nan)), "not finite"),
+    "too large for float32": (replaced("actions", np.full((5, 4), 1e300)), "not finite"),
+    "another width": (replaced("actions", np.zeros((5, 3))), "no robomimic|dimension"),
+    "actions too few": (replaced("actions", np.zeros((4, 4))), "rows"),
+    "an empty episode": (replaced("actions", np.zeros((0, 4))), "empty"),
+    "states in some only": (lambda data: data["demo_1"].pop("states"), "some episodes only"),
+    "an observation too long": (replaced("obs/obs", np.zeros((6, 6))), "rows"),
+    "a group for numbers": (
+        lambda data: (data["demo_0"].pop("actions"), data["demo_0"].create_group("actions")),
+        "is a group",
+    ),
+    "settings that are none": (lambda data: data.attrs.modify("env_args", "{"), "no robomimic"),
+    "a rate of nothing": (
+        lambda data: data.attrs.modify("env_args", json.dumps({"env_kwargs": {"control_freq": 0}})),
+        "rows a second",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HDF5)
+def test_hdf5_that_is_no_recording_is_refused_in_a_line(kind, tmp_path):
+    change, said = HDF5[kind]
+    path = written(robomimic, tmp_path)
+    spoilt(path, change)
+    with pytest.raises(UserError, match=said) as error:
+        conversion.read(path)
+    assert "\n" not in str(error.value)
+
+
+def info(**change):
+    def spoil(folder):
+        path = folder / "meta/info.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    return spoil
+
+
+def column(name, values):
+    def spoil(folder):
+        path = folder / "data/chunk-000/file-000.parquet"
+        table = pq.read_table(path).drop_columns(name)
+        pq.write_table(table if values is None else table.append_column(name, [values]), path)
+
+    return spoil
+
+
+LEROBOT = {
+    "no info": (lambda folder: (folder / "meta/info.json").unlink(), "no LeRobotDataset"),
+    "info that is none": (lambda folder: (folder / "meta/info.json").write_text("{"), "no LeRobotDataset"),
+    "info of another kind": (lambda folder: (folder / "meta/info.json").write_text("[]"), "no LeRobotDataset"),
+    "an older version": (info(codebase_version="v2.1"), "v2.1"),
+    "no rate": (info(fps="fast"), "no LeRobotDataset"),
+    "a rate of nothing": (info(fps=0), "rows a second"),
+    "no features": (info(features={}), "neither"),
+    "no data": (lambda folder: (folder / "data/chunk-000/file-000.parquet").unlink(), "no files"),
+    "data that is none": (lambda f: (f / "data/chunk-000/file-000.parquet").write_bytes(b"PAR1"), "damaged"),
+    "no actions": (column("action", None), "damaged"),
+    "no episodes told": (column("episode_index", None), "damaged"),
+    "rows of many lengths": (column("action", pa.array([[1.0]] * 8 + [[1.0, 2.0]])), "damaged"),
+    "text for numbers": (column("action", pa.array(["a"] * 9)), "damaged|numbers"),
+    "nothing for a number": (column("action", pa.array([[1.0, None]] * 9)), "not finite|damaged"),
+    "not a number": (column("action", pa.array([[float("inf")]] * 9)), "not finite"),
+}
+
+
+@pytest.mark.parametrize("kind", LEROBOT)
+def test_a_folder_that_is_no_recording_is_refused_in_a_line(kind, tmp_path):
+    change, said = LEROBOT[kind]
+    folder = written(lerobot, tmp_path)
+    change(folder)
+    with pytest.raises(UserError, match=said) as error:
+        conversion.read(folder)
+    assert "\n" not in str(error.value)
+
+
+NPZ = {
+    "no lengths": ({"rate": 20.0}, "needs 'lengths'"),
+    "no rate": ({"lengths": [2]}, "needs"),
+    "lengths that are none": ({"lengths": [2.0], "rate": 20.0}, "whole numbers"),
+    "a list in a list": ({"lengths": [[2]], "rate": 20.0}, "whole numbers"),
+    "two rates": ({"lengths": [2], "rate": [20.0, 20.0]}, "a number"),
+    "no episodes": ({"lengths": np.zeros(0, int), "rate": 20.0}, "no episodes"),
+    "empty episodes": ({"lengths": [2, 0], "rate": 20.0}, "empty"),
+    "rows too many": ({"lengths": [2], "rate": 20.0, "qpos": np.zeros((3, 1))}, "3 rows"),
+    "complex numbers": ({"lengths": [2], "rate": 20.0, "qpos": np.zeros((2, 1), complex)}, "must be numbers"),
+    "success of too many": ({"lengths": [2], "rate": 20.0, "success": [1, 1]}, "success of 2"),
+    "a rate below nothing": ({"lengths": [2], "rate": -1.0}, "rows a second"),
+    "objects": ({"lengths": [2], "rate": 20.0, "qpos": np.array([{}, {}])}, "not an .npz"),
+}
+
+
+@pytest.mark.parametrize("kind", NPZ)
+def test_an_archive_that_is_no_recording_is_refused_in_a_line(kind, tmp_path):
+    arrays, said = NPZ[kind]
+    np.savez(tmp_path / "states.npz", **arrays)
+    with pytest.raises(UserError, match=said) as error:
+        conversion.read(tmp_path / "states.npz")
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_file_of_a_kind_is_refused_in_a_line(tmp_path):
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04")
+    (tmp_path / "damaged.hdf5").write_bytes(b"\x89HDF")
+    (tmp_path / "other.csv").write_text("1,2")
+    for name, said in (
+        *(("damaged.npz", "damaged"), ("damaged.hdf5", "damaged"), ("other.csv", "expected"), ("none", "no such")),
+    ):
+        with pytest.raises(UserError, match=said):
+            conversion.read(tmp_path / name)
+
+
+def test_a_recording_that_is_one_stays_as_it_is():
+    before = recording()
+    after = checked(before)
+    assert after.arrays["images.front"].dtype == np.uint8
+    np.testing.assert_array_equal(after.arrays["qpos"], before.arrays["qpos"])
+    np.testing.assert_array_equal(after.starts, [0, 5, 6])
+    np.testing.assert_array_equal(after.episode(2)["obs"], before.arrays["obs"][6:])

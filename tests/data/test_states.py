@@ -1,0 +1,88 @@
+"""Recordings become demonstrations: bit by bit where they are the task's own, else by following their states."""
+
+import jax
+import numpy as np
+import pytest
+
+from expertgen_jax.data import conversion, lerobot, robomimic, states
+from expertgen_jax.data.recording import Recording
+from expertgen_jax.errors import UserError
+from expertgen_jax.learning import demos
+from expertgen_jax.sim.rollout import scripted_agent
+
+KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module")
+def played(envs):
+    """64 scripted episodes of the peg."""
+    env = envs("peg", "native")
+    return conversion.recorded(env, scripted_agent(env.task), KEY, 64)
+
+
+@pytest.mark.parametrize("kind", [lerobot, robomimic])
+def test_demonstrations_come_back_bit_by_bit_and_replay_to_the_same_ends(envs, played, kind, tmp_path):
+    env, path = envs("peg", "native"), tmp_path / ("set" if kind is lerobot else "set.hdf5")
+    if kind is lerobot:
+        lerobot.write(path, played, "peg", {})
+    else:
+        robomimic.write(path, conversion.in_parts(env, played), "peg")
+    found = conversion.imported(env, conversion.read(path), KEY)
+    np.testing.assert_array_equal(found.demos.obs, played.arrays["obs"])
+    np.testing.assert_array_equal(found.demos.actions, played.arrays["actions"])
+    np.testing.assert_array_equal(found.demos.success, played.success)
+    assert found.followed is None and found.open_loop is not None
+    np.testing.assert_array_equal(found.open_loop.success, played.success)
+    assert found.open_loop.apart.max() < 1e-4
+    demos.save(tmp_path / "in.npz", found.demos)
+    demos.load(tmp_path / "in.npz", played.arrays["obs"].shape[1], 6)
+
+
+def at(rate, played):
+    """The states of a recording at another rate."""
+    arrays, lengths = [], []
+    for number in range(len(played.lengths)):
+        path = played.episode(number)["qpos"]
+        times = np.arange(0, (len(path) - 1) / played.rate, 1 / rate)
+        arrays.append(np.stack([np.interp(times, np.arange(len(path)) / played.rate, x) for x in path.T], axis=1))
+        lengths.append(len(times))
+    rest = {n: x[np.repeat(played.starts, lengths)] for n, x in played.arrays.items() if n.startswith("mocap")}
+    return Recording({"qpos": np.concatenate(arrays), **rest}, np.array(lengths), played.success, rate)
+
+
+@pytest.mark.parametrize("name", ["peg", "lift_banana"])
+def test_states_at_25_hz_are_followed_to_success(envs, played, name):
+    env = envs(name, "native")
+    if name != "peg":
+        played = conversion.recorded(env, scripted_agent(env.task), KEY, 128)
+    found = conversion.imported(env, at(25.0, played), KEY)
+    assert found.followed is not None
+    assert found.followed.success[played.success].mean() >= 0.95
+    assert np.median(found.followed.apart) < 0.006 and found.followed.at_bound < 0.1
+    assert np.abs(found.demos.actions).max() <= 1
+    longest = played.lengths.max() + states.SETTLING
+    assert found.demos.lengths.max() <= longest  # and short ones do not wait for the longest
+    np.testing.assert_array_less(found.demos.lengths, played.lengths + states.SETTLING + 2)
+
+
+def without(played, *names):
+    return played._replace(arrays={name: x for name, x in played.arrays.items() if name not in names})
+
+
+def test_what_is_not_the_tasks_own_is_refused_in_a_line(envs, played):
+    env = envs("peg", "native")
+    wide = {"qpos": np.zeros((len(played.arrays["qpos"]), 3), np.float32)}
+    bold = {"actions": 2 * np.ones_like(played.arrays["actions"])}
+    for change, said in (
+        (without(played, "qpos", "actions"), "'actions' is missing"),
+        (without(played, "qpos", "obs"), "'obs.tip_position' is missing"),
+        (without(played, "qpos")._replace(rate=10.0), "20 rows a second is missing"),
+        (without(played, "qpos")._replace(success=None), "does not tell"),
+        (without(played, "obs")._replace(arrays=without(played, "obs").arrays | wide), "expected 6, of the joints"),
+        (without(played, "qpos")._replace(arrays=without(played, "qpos").arrays | bold), "within 2, expected"),
+        (played._replace(arrays=played.arrays | {"mocap_pos": wide["qpos"][:, :2]}), "'mocap_pos' has 2"),
+        (played._replace(arrays=played.arrays | {"actions": wide["qpos"]}), "'actions' has 3"),
+    ):
+        with pytest.raises(UserError, match=said) as error:
+            conversion.imported(env, change, KEY)
+        assert "\n" not in str(error.value)
