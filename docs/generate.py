@@ -17,6 +17,7 @@ import jax
 
 from expertgen_jax.sim import episode
 from expertgen_jax.sim.episode import Env
+from expertgen_jax.tasks.assembly.shapes import SHAPES
 from expertgen_jax.tasks.registry import FAMILIES, TASKS, load_task
 
 DOCS = Path(__file__).parent
@@ -198,18 +199,24 @@ def tabletop() -> str:
     return table(rows)
 
 
-def randomised_runs() -> list[dict[str, Any]]:
+def randomised_runs(*levels: str) -> list[dict[str, Any]]:
     """Runs under randomised physics."""
-    return load("assembly_default")["runs"] + load("tabletop_default")["runs"]
+    return [
+        {**run, "level": level}
+        for level in levels
+        for family in ("assembly", "tabletop")
+        for run in load(f"{family}_{level}")["runs"]
+    ]
 
 
 def randomised() -> str:
     """Experts that are trained under randomised physics, there and without it."""
     rows = []
-    for run in randomised_runs():
+    for run in randomised_runs("default", "strong"):
         rows.append(
             {
                 "task": f"`{run['task']}`",
+                "level": run["level"],
                 **success_columns(run),
                 "without randomisation": percent(run["expert_off"]),
                 "episodes": f"{run['train_episodes']:,}",
@@ -230,44 +237,34 @@ def paper() -> str:
 
 
 def students() -> str:
-    """Students that see depth, and blank ones, of the two files of distillation."""
+    """Students, under the default visual randomisation, of experts of nominal and of randomised physics."""
+    sees = {"rgb": "colour", "blank": "nothing"}
     rows = []
-    for name in ("distillation", "distillation_rail"):
+    for name, physics in (("distillation", "nominal"), ("distillation_default", "randomised")):
         data = load(name)
-        experts = {run["task"]: percent(run["expert"]) for run in data["runs"]}
-        by_name = {(row["task"], row["name"]): row for row in data["students"]}
-        for task, expert in experts.items():
-            depth, blank = by_name[task, "depth"], by_name[task, "blank"]
+        experts = {(run["task"], run["seed"]): percent(run["expert"]) for run in data["runs"]}
+        for row in data["students"]:
+            opengl = percent(row["opengl"]) if "opengl" in row else ""
             rows.append(
                 {
-                    "task": f"`{task}`",
-                    "expert": expert,
-                    "depth, randomised [95 %]": f"**{percent(depth['default'], interval='ci95')}**",
-                    "depth, not randomised": percent(depth["off"]),
-                    "blank": percent(blank["default"]),
-                    "decisions labelled": f"{depth['labelled']:,}",
+                    "task": f"`{row['task']}`",
+                    "physics": physics,
+                    "sees": sees.get(row["name"], row["name"]),
+                    "expert": experts[row["task"], row["seed"]],
+                    "student [95 %]": f"**{percent(row['default'], interval='ci95')}**",
+                    "plain pictures": percent(row["off"]),
+                    "MuJoCo's renderer": opengl,
+                    "labels": f"{row['labelled']:,}",
+                    "time": f"{row['distil_s']:.0f} s",
                 }
             )
     return table(rows)
 
 
-def modalities() -> str:
-    """What a student of `peg` may see, and how it predicts."""
-    names = {
-        "depth": "depth",
-        "points": "points",
-        "rgb": "colour",
-        "state": "state",
-        "diffusion": "depth, diffusion head",
-    }
-    rows = {row["name"]: row for row in load("distillation")["students"] if row["task"] == "peg"}
-    return table([{text: percent(rows[name]["default"]) for name, text in names.items() if name in rows}])
-
-
 def budgets() -> str:
-    """DAgger and behaviour cloning by the episodes a round."""
+    """DAgger and behaviour cloning by the episodes a round, of the version before."""
     rows = []
-    for name, task in (("distillation", "peg"), ("distillation_rail", "block_on_rail")):
+    for name, task in (("distillation_before", "peg"), ("distillation_rail", "block_on_rail")):
         found = {row["name"]: row for row in load(name)["students"] if row["task"] == task}
         found["DAgger-256"] = found["depth"]
         for method in ("DAgger", "BC"):
@@ -295,10 +292,12 @@ def throughput() -> str:
 
 def headline() -> str:
     """Means of the families and the tutorial, for the README."""
-    shapes = load("assembly")["runs"][:9]
+    shapes = [run for run in load("assembly")["runs"] if run["task"] in SHAPES]
     groups = {"`peg`, three seeds": load("peg")["runs"], "nine shapes of AutoMate": shapes}
     groups["eight table-top tasks"] = load("tabletop")["runs"]
-    groups[f"{len(randomised_runs())} tasks under randomised physics"] = randomised_runs()
+    default, strong = (randomised_runs(level) for level in ("default", "strong"))
+    groups[f"{len(default)} tasks under randomised physics"] = default
+    groups[f"{len(strong)} tasks under strongly randomised physics"] = strong
     rows = []
     for text, runs in groups.items():
         worst = min(runs, key=lambda run: run["expert"]["success"])
@@ -317,7 +316,7 @@ def headline() -> str:
 
 TABLES = {
     function.__name__: function
-    for function in (peg, assembly, tabletop, randomised, paper, students, modalities, budgets, throughput, headline)
+    for function in (peg, assembly, tabletop, randomised, paper, students, budgets, throughput, headline)
 }
 """By the name between the markers."""
 

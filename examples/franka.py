@@ -4,9 +4,9 @@
     expertgen deploy ../runs/peg-0/export --robot franka:make
 
 for a policy of an arm without a gripper (`--robot panda`, an insertion). It has not run on a real arm: the arm and the
-cameras are those of `franka_stub`, which answers the same calls. On yours, take Robot and Torques from pylibfranka, and
-write `look` for your cameras. What a policy reads comes from the positions and velocities of the joints, by the
-kinematics of the artefact's scene.
+cameras are those of `franka_stub`, which answers the same calls. For yours, take Robot and Torques from pylibfranka,
+and write what has no call there: `look` for your cameras, `done` if somebody says so, `at_start`, an address in `make`.
+What a policy reads comes from the positions and velocities of the joints, by the kinematics of the artefact's scene.
 """
 
 import threading
@@ -32,17 +32,17 @@ class Franka:
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT  # the real arm feels the real ones
         self.data, self.lock = mujoco.MjData(self.model), threading.Lock()
         self.moving, self.stopped, self.target, self.sent = False, "", np.zeros(13), 0.0
-        self.thread = threading.Thread()
+        self.thread, self.stops = threading.Thread(), 0
 
     def read(self):
-        """Fields of MuJoCo's state; the first call of an episode waits for the arm to stand at a start."""
+        """Fields of MuJoCo's state; the first call of an episode may take as long as the arm's way to a start."""
         if not self.moving and not self.stopped:
             self.begin()
         with self.lock:
             shapes = self.card["state"]["shapes"]
             fields = {name: np.float32(getattr(self.data, name)) for name in self.card["state"]["read"]}
         told = {name: x.reshape(shapes[name]) for name, x in fields.items()}
-        return {**told, "ctrl": np.float32(self.target), "stopped": self.stopped, "done": self.robot.done()}
+        return {**told, "ctrl": np.float32(self.target), "stopped": self.stopped, "done": self.done()}
 
     def look(self):
         """What the cameras see."""
@@ -55,19 +55,33 @@ class Franka:
 
     def stop(self):
         """Holds its place, and gives up control."""
-        self.moving = False
-        self.thread.join()
+        with self.lock:
+            self.moving, self.stops = False, self.stops + 1
+        if self.thread.ident is not None:
+            self.thread.join()
+
+    def done(self):
+        """The task is finished."""
+        return self.robot.done()
+
+    def at_start(self):
+        """Returns when the arm stands at the start of the next episode: a person may have led it there."""
+        self.robot.start()
 
     def begin(self):
-        """The next episode: the stand-in takes the arm to a start; you would, by hand."""
-        self.robot.start()
+        """The next episode, unless it is stopped before it begins."""
+        stops = self.stops
+        self.at_start()
         control = self.robot.start_torque_control()
         state, _ = control.readOnce()
-        self.update(state)
-        self.target = np.append(self.hand(), np.zeros(7))
-        self.moving, self.sent = True, time.monotonic() + 1.0
-        self.thread = threading.Thread(target=self.run, args=(control, np.zeros(7)), daemon=True)
-        self.thread.start()
+        with self.lock:
+            if stops != self.stops:
+                return
+            self.update(state)
+            self.target = np.append(self.hand(), np.zeros(7))
+            self.moving, self.sent = True, time.monotonic() + 1.0
+            self.thread = threading.Thread(target=self.run, args=(control, np.zeros(7)), daemon=True)
+            self.thread.start()
 
     def run(self, control, torques):
         """The loop at 1 kHz, whose pace `readOnce` sets."""
@@ -82,9 +96,10 @@ class Franka:
                     wanted = self.update(state) + coriolis(state)
                     torques = torques + np.clip(wanted - torques, -TORQUE_STEP, TORQUE_STEP)
                 control.writeOnce(Torques(torques.tolist()))
-        except RuntimeError as error:  # what libfranka says of a reflex, or of a lost connection
-            self.stopped = str(error)
-        self.robot.stop()
+        except Exception as error:  # of whatever kind: a reflex, a lost connection, a fault of this program
+            self.stopped = str(error) or type(error).__name__
+        finally:
+            self.robot.stop()
 
     def update(self, state):
         """The scene as the joints stand, and the torques that its impedance gives there; libfranka adds gravity's."""

@@ -4,6 +4,8 @@ As the arm's own controller does, it gives up, with a RuntimeError, where a torq
 allows, where a joint comes too near to its end or turns too fast, or where no torque comes for 20 milliseconds.
 """
 
+import copy
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,8 +33,8 @@ class Robot:
     def __init__(self, address):
         self.card, self.programs, self.model = load(Path(address))
         self.model.opt.timestep = 0.001
-        self.model.actuator_gainprm[:] = self.model.actuator_biasprm[:] = 0.0  # torques come from elsewhere
         self.data, self.seed, self.held, self.steps = mujoco.MjData(self.model), 0, 0, 0
+        self.lock = threading.Lock()  # around what is changed while cameras look
         self.rng = np.random.default_rng(0)
         self.start()  # compiles
         self.judge()
@@ -54,13 +56,15 @@ class Robot:
         """The start of the next episode."""
         self.seed += 1
         start = self.programs["reset"](np.uint32(self.seed))
-        mujoco.mj_resetData(self.model, self.data)
-        for name, values in start["fields"].items():
-            getattr(self.model, name)[...] = values
-        for name in ("qpos", "mocap_pos", "mocap_quat"):
-            if name in start:
-                getattr(self.data, name)[:] = start[name]
-        mujoco.mj_forward(self.model, self.data)
+        with self.lock:
+            mujoco.mj_resetData(self.model, self.data)
+            for name, values in start["fields"].items():
+                getattr(self.model, name)[...] = values
+            self.model.actuator_gainprm[:] = self.model.actuator_biasprm[:] = 0.0  # torques come from elsewhere
+            for name in ("qpos", "mocap_pos", "mocap_quat"):
+                if name in start:
+                    getattr(self.data, name)[:] = start[name]
+            mujoco.mj_forward(self.model, self.data)
         self.context, self.held, self.steps = start["context"], 0, 0
 
     def judge(self):
@@ -71,7 +75,9 @@ class Robot:
         return self.held >= self.card["hold"]
 
     def pictures(self, wanted):
-        return pictures(self.model, self.data, wanted, self.rng)
+        with self.lock:
+            now = copy.copy(self.data)
+        return pictures(self.model, now, wanted, self.rng)
 
 
 class Model:
@@ -95,10 +101,12 @@ class Control:
         robot, model, data = self.robot, self.robot.model, self.robot.data
         while (behind := time.monotonic() - self.began) < 0.001:
             time.sleep(0.001 - behind)
-        if behind > PATIENCE / 1000:
+        self.silent += 1
+        if behind > PATIENCE / 1000 or self.silent > PATIENCE:
             raise RuntimeError("communication_constraints_violation")
         self.began += 0.001
-        mujoco.mj_step(model, data)
+        with robot.lock:
+            mujoco.mj_step(model, data)
         robot.steps += 1
         if robot.steps % round(robot.card["control_dt"] / 0.001) == 0:
             robot.judge()
@@ -109,7 +117,7 @@ class Control:
         return SimpleNamespace(q=data.qpos[:7].tolist(), dq=data.qvel[:7].tolist()), 0.001
 
     def writeOnce(self, torques):
-        told = np.array(torques.tau_J)
+        self.silent, told = 0, np.array(torques.tau_J)
         if (np.abs(told) > STRONGEST).any() or not np.isfinite(told).all():
             raise RuntimeError("tau_j_range_violation")
         if (np.abs(told - self.torques) > TORQUE_RATE + 1e-6).any():

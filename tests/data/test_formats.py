@@ -1,12 +1,15 @@
 """Recordings survive the formats of others bit by bit; what is none is refused in a line."""
 
+import io
 import json
 
 import h5py
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from expertgen_jax.data import conversion, lerobot, robomimic
 from expertgen_jax.data.recording import Recording, checked
@@ -35,12 +38,9 @@ def written(kind, tmp_path, **how):
 @pytest.mark.parametrize("success", [(True, False, True), None])
 def test_what_is_written_is_read_bit_by_bit(kind, success, tmp_path):
     before, after = recording(success=success), conversion.read(written(kind, tmp_path, success=success))
-    arrays = dict(after.arrays)
-    if kind is robomimic:
-        arrays["obs"] = arrays.pop("obs.obs")
-    for name, x in before.arrays.items():
-        if name in arrays or not name.startswith("images."):  # LeRobot's pictures are left aside
-            np.testing.assert_array_equal(arrays[name], x, err_msg=name)
+    assert after.arrays.keys() == before.arrays.keys() - {"images.front"}  # pictures are left aside
+    for name, x in after.arrays.items():
+        np.testing.assert_array_equal(x, before.arrays[name], err_msg=name)
     np.testing.assert_array_equal(after.lengths, LENGTHS)
     assert after.rate == 20.0
     if success is None:
@@ -67,8 +67,14 @@ def test_lerobots_files_are_as_it_describes_them(tmp_path):
     stats = json.loads((folder / "meta/stats.json").read_text())
     np.testing.assert_allclose(stats["action"]["mean"], recording().arrays["actions"].mean(0), rtol=1e-5)
     assert np.shape(stats["observation.images.front"]["mean"]) == (3, 1, 1)
+    assert pd.read_parquet(folder / "meta/tasks.parquet").to_dict() == {"task_index": {"peg": 0}}  # as LeRobot reads it
+    picture = table.column("observation.images.front")[7].as_py()["bytes"]
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture))), recording().arrays["images.front"][7])
     with pytest.raises(UserError, match="is there already"):
         lerobot.write(folder, recording(), "peg", {})
+    with pytest.raises(UserError, match="a whole number"):
+        lerobot.write(tmp_path / "odd", recording()._replace(rate=33.3), "peg", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]  # nothing half-written
 
 
 def test_robomimics_files_are_as_it_describes_them(tmp_path):
@@ -80,6 +86,9 @@ def test_robomimics_files_are_as_it_describes_them(tmp_path):
         np.testing.assert_array_equal(demo["dones"], [0, 0, 1])
         np.testing.assert_array_equal(demo["rewards"], [0, 0, 1])
         np.testing.assert_array_equal(demo["next_obs/obs"][:-1], demo["obs/obs"][1:])
+        assert demo["next_obs"].keys() == demo["obs"].keys()
+    with pytest.raises(UserError, match=r"ends in \.hdf5"):
+        robomimic.write(tmp_path / "set", recording(), "peg")
 
 
 def spoilt(path, change):
@@ -115,6 +124,11 @@ HDF5 = {
         lambda data: (data["demo_0"].pop("actions"), data["demo_0"].create_group("actions")),
         "is a group",
     ),
+    "numbers for a group": (
+        lambda data: (data["demo_0"].pop("obs"), data["demo_0"].create_dataset("obs", data=[1.0])),
+        "no robomimic",
+    ),
+    "settings that are a list": (lambda data: data.attrs.modify("env_args", "[]"), "no robomimic"),
     "settings that are none": (lambda data: data.attrs.modify("env_args", "{"), "no robomimic"),
     "a rate of nothing": (
         lambda data: data.attrs.modify("env_args", json.dumps({"env_kwargs": {"control_freq": 0}})),
@@ -163,7 +177,13 @@ LEROBOT = {
     "no actions": (column("action", None), "damaged"),
     "no episodes told": (column("episode_index", None), "damaged"),
     "rows of many lengths": (column("action", pa.array([[1.0]] * 8 + [[1.0, 2.0]])), "damaged"),
+    "rows that would fit all the same": (
+        column("action", pa.array([[1.0], [2.0, 3.0, 4.0], *[[5.0, 6.0]] * 7])),
+        "different lengths",
+    ),
+    "no list for a row": (column("action", pa.array([None, *[[5.0, 6.0]] * 8])), "damaged"),
     "text for numbers": (column("action", pa.array(["a"] * 9)), "damaged|numbers"),
+    "text by numbers": (column("action", pa.array(["a"] * 9).dictionary_encode()), "damaged|numbers"),
     "nothing for a number": (column("action", pa.array([[1.0, None]] * 9)), "not finite|damaged"),
     "not a number": (column("action", pa.array([[float("inf")]] * 9)), "not finite"),
 }
@@ -189,7 +209,13 @@ NPZ = {
     "empty episodes": ({"lengths": [2, 0], "rate": 20.0}, "empty"),
     "rows too many": ({"lengths": [2], "rate": 20.0, "qpos": np.zeros((3, 1))}, "3 rows"),
     "complex numbers": ({"lengths": [2], "rate": 20.0, "qpos": np.zeros((2, 1), complex)}, "must be numbers"),
-    "success of too many": ({"lengths": [2], "rate": 20.0, "success": [1, 1]}, "success of 2"),
+    "success of too many": ({"lengths": [2], "rate": 20.0, "success": [1, 1]}, "success has shape"),
+    "success in one": ({"lengths": [2], "rate": 20.0, "success": 1}, "success has shape"),
+    "success in words": ({"lengths": [2], "rate": 20.0, "success": ["no"]}, "0 or 1"),
+    "success by halves": ({"lengths": [2], "rate": 20.0, "success": [0.5]}, "0 or 1"),
+    "success that is no number": ({"lengths": [2], "rate": 20.0, "success": [np.nan]}, "0 or 1"),
+    "a number for rows": ({"lengths": [2], "rate": 20.0, "dt": 0.05}, "a single number"),
+    "a rate in words": ({"lengths": [2], "rate": "fast"}, "needs"),
     "a rate below nothing": ({"lengths": [2], "rate": -1.0}, "rows a second"),
     "objects": ({"lengths": [2], "rate": 20.0, "qpos": np.array([{}, {}])}, "not an .npz"),
 }

@@ -69,6 +69,17 @@ def without(played, *names):
     return played._replace(arrays={name: x for name, x in played.arrays.items() if name not in names})
 
 
+def test_actions_of_another_robot_are_left_aside_where_there_are_states(envs, played):
+    joints = played._replace(arrays=played.arrays | {"actions": np.zeros((len(played.arrays["obs"]), 8), np.float32)})
+    found = conversion.imported(envs("peg", "native"), joints, KEY)
+    assert found.open_loop is None and found.followed is not None and found.demos.actions.shape[1] == 6
+
+
+def test_states_of_one_of_nine_shapes_are_refused(envs, played):
+    with pytest.raises(UserError, match="which variant"):
+        conversion.imported(envs("assembly", "native"), without(played, "obs"), KEY)
+
+
 def test_what_is_not_the_tasks_own_is_refused_in_a_line(envs, played):
     env = envs("peg", "native")
     wide = {"qpos": np.zeros((len(played.arrays["qpos"]), 3), np.float32)}
@@ -76,12 +87,13 @@ def test_what_is_not_the_tasks_own_is_refused_in_a_line(envs, played):
     for change, said in (
         (without(played, "qpos", "actions"), "'actions' is missing"),
         (without(played, "qpos", "obs"), "'obs.tip_position' is missing"),
-        (without(played, "qpos")._replace(rate=10.0), "20 rows a second is missing"),
+        (without(played, "qpos")._replace(rate=10.0), "10 rows a second, expected 20"),
         (without(played, "qpos")._replace(success=None), "does not tell"),
         (without(played, "obs")._replace(arrays=without(played, "obs").arrays | wide), "expected 6, of the joints"),
         (without(played, "qpos")._replace(arrays=without(played, "qpos").arrays | bold), "within 2, expected"),
         (played._replace(arrays=played.arrays | {"mocap_pos": wide["qpos"][:, :2]}), "'mocap_pos' has 2"),
-        (played._replace(arrays=played.arrays | {"actions": wide["qpos"]}), "'actions' has 3"),
+        (without(played, "qpos")._replace(arrays=without(played, "qpos").arrays | {"actions": wide["qpos"]}), "has .3"),
+        (without(played, "qpos")._replace(arrays=without(played, "qpos").arrays | {"obs": wide["qpos"]}), "'obs' has"),
     ):
         with pytest.raises(UserError, match=said) as error:
             conversion.imported(env, change, KEY)

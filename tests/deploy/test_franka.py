@@ -30,6 +30,13 @@ def arm(monkeypatch, tmp_path):
         "state": {"shapes": {"qpos": [model.nq], "site_xmat": [model.nsite, 3, 3]}, "read": ["qpos", "site_xmat"]},
         "control_dt": 0.05,
         "hold": 5,
+        "inputs": {
+            "pictures": {
+                "kind": "depth",
+                "size": 32,
+                "cameras": {name: view._asdict() for name, view in task.cameras.items()},
+            }
+        },
     }
     start = {"qpos": np.append(qpos, model.qpos0[7:]), "ctrl": ctrl, "fields": {}, "context": []}
     programs = {"reset": lambda seed: start, "success": lambda state, context: False}
@@ -47,7 +54,8 @@ def test_it_goes_where_it_is_sent_and_reads_where_it_is(arm):
     goal = before["ctrl"] + np.append([0.03, -0.02, -0.04], np.zeros(10))
     for step in range(60):
         arm.send(before["ctrl"] + min(1.0, step / 30) * (goal - before["ctrl"]))
-        time.sleep(0.03)
+        assert arm.look().shape == (3, 32, 32, 1)  # while it moves
+        time.sleep(0.02)
     now = arm.read()
     assert not now["stopped"]
     np.testing.assert_allclose(arm.hand(), goal[:6], atol=4e-3)

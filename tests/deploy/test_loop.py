@@ -161,6 +161,20 @@ def test_a_robot_that_does_not_even_stop_holds_nobody_up():
     assert time.monotonic() - began < 12 * DT + 0.5
 
 
+def test_a_robot_may_take_its_time_to_a_start_and_is_halted_on_the_way():
+    class Slow(StandIn):
+        def read(self):
+            if not self.readings:
+                time.sleep(0.4)
+            return super().read()
+
+    assert drive(Slow()).ended == loop.TIME_OUT
+    halt = threading.Event()
+    threading.Timer(0.1, halt.set).start()
+    robot = Slow()
+    assert loop.drive(Policy(), robot, LoopConfig(), None, halt).ended == loop.HALTED and robot.stopped_at
+
+
 def test_whoever_drives_can_halt_it():
     halt, robot = threading.Event(), StandIn()
     threading.Timer(5 * DT, halt.set).start()

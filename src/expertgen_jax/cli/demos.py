@@ -87,6 +87,8 @@ def demos(args: Import | Export) -> None:
 def read(args: Import) -> None:
     """Writes the demonstrations and prints how well they were done again."""
     command.prepare(args.out)
+    if args.out.suffix != ".npz" or args.out.resolve() == args.file.resolve():
+        raise UserError(f"--out {args.out}: another file than the recording, please, whose name ends in .npz")
     recording = conversion.read(args.file)
     env = episode.make_env(registry.load_task(args.task, args.randomization, args.robot), "native")
     found = conversion.imported(env, recording, jax.random.key(args.seed))
@@ -114,9 +116,12 @@ def _fit(replay: Replay) -> dict[str, str]:
 def write(args: Export) -> None:
     """Plays and writes."""
     run = load_run(args.run_dir)
+    (robomimic if args.format == "robomimic" else lerobot).ready(args.out)
     command.prepare(args.out)
     if args.pictures and not 8 <= args.pictures <= 1024:
         raise UserError(f"--pictures {args.pictures}: 8 to 1024 pixels, or 0")
+    if args.pictures and not run.env.task.cameras:
+        raise UserError(f"--pictures {args.pictures}: task '{run.env.task.name}' has no cameras")
     student = args.policy == "student"
     agent = load_student(run, args.student).agent("off") if student else run.agent(args.policy)
     env = run.on("native")

@@ -1,5 +1,7 @@
 """Between files of others and demonstrations of a task."""
 
+import operator
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +9,7 @@ import jax
 import numpy as np
 
 from expertgen_jax.data import lerobot, robomimic, states
-from expertgen_jax.data.recording import Recording, checked
+from expertgen_jax.data.recording import LARGEST, Recording, checked
 from expertgen_jax.data.states import Replay
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning.demos import DemoSet
@@ -44,17 +46,24 @@ def read(path: Path) -> Recording:
         raise UserError(f"{path}: no such file")
     if path.is_dir():
         return lerobot.read(path)
-    if path.suffix in (".hdf5", ".h5"):
+    if path.suffix in robomimic.SUFFIXES:
         return robomimic.read(path)
     if path.suffix != ".npz":
         raise UserError(f"{path}: expected .hdf5, .npz, or the folder of a LeRobotDataset")
     try:
+        with zipfile.ZipFile(path) as archive:
+            room = sum(member.file_size for member in archive.infolist())
+        if room > LARGEST:
+            raise UserError(f"{path}: unfolds to more than {LARGEST / 1024**3:.0f} GiB")
         with open(path, "rb") as file, np.load(file) as archive:
             arrays = {name: archive[name] for name in archive.files}
         lengths, rate, success = (arrays.pop(name, None) for name in ("lengths", "rate", "success"))
+    except UserError:
+        raise
     except Exception as error:  # zipfile, zlib and NumPy raise what they like on damaged files
         raise UserError(f"{path}: not an .npz archive, or damaged") from error
-    if lengths is None or rate is None or lengths.ndim != 1 or lengths.dtype.kind not in "iu" or np.size(rate) != 1:
+    good = lengths is not None and lengths.ndim == 1 and lengths.dtype.kind in "iu"
+    if not good or rate is None or rate.dtype.kind not in "fiu" or rate.size != 1:
         raise UserError(f"{path}: needs 'lengths', whole numbers [episodes], and 'rate', a number")
     return checked(Recording(arrays, lengths, success, float(np.ravel(rate)[0]), path))
 
@@ -67,26 +76,20 @@ def imported(env: Env, recording: Recording, key: jax.Array) -> Imported:
       UserError: it has neither, or something is not the task's own.
     """
     task, arrays, path = env.task, recording.arrays, recording.source
-    rate = abs(recording.rate * task.control_dt - 1) < 0.01
-    obs = observations(env, recording)
-    told = recording.success
-    replay = None
-    if "actions" in arrays and "qpos" in arrays and rate:
+    told, obs, replay = recording.success, observations(env, recording), None
+    own = "actions" in arrays and arrays["actions"].shape[1:] == (task.action_size,) and states.in_step(env, recording)
+    own = own and np.abs(arrays["actions"]).max() <= 1 + 1e-6
+    if own and "qpos" in arrays and (task.follow is not None or "ctrl" in arrays):
         _, replay = states.open_loop(env, recording, key)
-    if obs is None or "actions" not in arrays or not rate:
+    if obs is None or not own:
         if "qpos" not in arrays:
-            missing = f"'{_missing(env, recording)}'" if rate else f"{1 / task.control_dt:g} rows a second"
-            raise UserError(f"{path}: neither 'qpos' nor what '{task.name}' observes and does: {missing} is missing")
+            raise UserError(f"{path}: has no 'qpos', nor what '{task.name}' observes and does: {_lack(env, recording)}")
         demos, followed = states.from_states(env, recording, key)
         return Imported(demos, told, replay, followed)
-    actions = arrays["actions"]
-    if actions.shape[1:] != (task.action_size,) or np.abs(actions).max() > 1 + 1e-6:
-        found = f"{actions.shape[1:]} numbers within {np.abs(actions).max():.3g}"
-        raise UserError(f"{path}: 'actions' has {found}, expected {task.action_size} within 1")
     success = told if told is not None else None if replay is None else replay.success
     if success is None:
         raise UserError(f"{path}: does not tell which episodes succeeded, and has no 'qpos' to try them")
-    return Imported(DemoSet(obs, actions, recording.lengths, success), told, replay, None)
+    return Imported(DemoSet(obs, arrays["actions"], recording.lengths, success), told, replay, None)
 
 
 def observations(env: Env, recording: Recording) -> np.ndarray | None:
@@ -108,11 +111,20 @@ def in_parts(env: Env, recording: Recording) -> Recording:
     return recording._replace(arrays={n: x for n, x in recording.arrays.items() if n != "obs"} | parts)
 
 
-def _missing(env: Env, recording: Recording) -> str:
-    """The first array that would make the recording one of the task's observations and actions."""
-    if "actions" not in recording.arrays:
-        return "actions"
-    return next((f"obs.{name}" for name in env.task.observation if f"obs.{name}" not in recording.arrays), "obs")
+def _lack(env: Env, recording: Recording) -> str:
+    """What keeps a recording from being one of the task's observations and actions."""
+    task, arrays = env.task, recording.arrays
+    if not states.in_step(env, recording):
+        return f"{recording.rate:g} rows a second, expected {1 / task.control_dt:g}"
+    if "actions" not in arrays:
+        return "'actions' is missing"
+    if observations(env, recording) is None and "obs" in arrays:
+        return f"'obs' has {arrays['obs'].shape[1:]} numbers, expected {episode.sizes(env)[0]}"
+    missing = [name for name in dict.fromkeys(episode.entries(env)) if f"obs.{name}" not in arrays]
+    if missing and "obs" not in arrays:
+        return f"'obs.{missing[0]}' is missing"
+    found = f"{arrays['actions'].shape[1:]} numbers within {np.abs(arrays['actions']).max():.3g}"
+    return f"'actions' has {found}, expected {task.action_size} within 1"
 
 
 def recorded(env: Env, agent: Agent, key: jax.Array, episodes: int, size: int = 0) -> Recording:
@@ -137,11 +149,8 @@ def recorded(env: Env, agent: Agent, key: jax.Array, episodes: int, size: int = 
 
 def pictures(env: Env, worlds: World, frames: Frame, size: int) -> dict[str, np.ndarray]:
     """What the task's cameras see at every control step, `images.CAMERA: [time, size, size, 3] uint8`."""
-    if not env.task.cameras:
-        raise UserError(f"task '{env.task.name}' has no cameras")
 
     @jax.jit
-    @jax.vmap
     def see(world: World, frame: Frame) -> jax.Array:
         def look(frame: Frame) -> jax.Array:
             model = physics.with_fields(env.model, world.fields)
@@ -151,5 +160,9 @@ def pictures(env: Env, worlds: World, frames: Frame, size: int) -> dict[str, np.
 
         return jax.lax.map(look, frame)
 
-    seen = np.asarray(see(worlds, frames))[frames.active]
+    def of_episode(i: int) -> np.ndarray:
+        world, frame = jax.tree.map(operator.itemgetter(i), (worlds, frames))
+        return np.asarray(see(world, frame))[frame.active]
+
+    seen = np.concatenate([of_episode(i) for i in range(len(frames.active))])
     return {f"images.{name}": seen[:, i] for i, name in enumerate(env.task.cameras)}

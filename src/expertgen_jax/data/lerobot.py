@@ -8,6 +8,7 @@ episode's last row whether it succeeded.
 import io
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ _THEIRS = {own: theirs for theirs, own in _OWN.items()}
 def _pyarrow() -> Any:
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise UserError("LeRobot's datasets need pyarrow: pip install 'expertgen-jax[formats]'") from error
@@ -39,19 +41,30 @@ def write(folder: Path, recording: Recording, task: str, names: Mapping[str, Seq
 
     Args:
       folder: which is made; it must not be there.
-      recording: the episodes.
+      recording: the episodes; of its arrays those that LeRobot has a name for.
       task: what was to be done, in words.
       names: of the numbers of each array, where they have names.
     """
+    ready(folder)
+    if abs(recording.rate - round(recording.rate)) > 1e-3:
+        raise UserError(f"{folder}: {recording.rate:g} rows a second, LeRobot takes a whole number")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write(temporary / "dataset", recording, task, names)
+        (temporary / "dataset").rename(folder)
+    finally:
+        shutil.rmtree(temporary)
+
+
+def ready(folder: Path) -> None:
+    """Whether a dataset can be written to a folder.
+
+    Raises:
+      UserError: something is there, or pyarrow is missing.
+    """
+    _pyarrow()
     if folder.exists():
         raise UserError(f"{folder}: is there already; a dataset gets a folder of its own")
-    temporary = folder.with_name(f".{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        _write(temporary, recording, task, names)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(folder: Path, recording: Recording, task: str, names: Mapping[str, Sequence[str]]) -> None:
@@ -70,7 +83,9 @@ def _write(folder: Path, recording: Recording, task: str, names: Mapping[str, Se
         numbers["next.success"] = last & recording.success[of]
     pictures = {f"observation.{name}": x for name, x in recording.arrays.items() if name.startswith("images.")}
     columns = {name: _column(pa, x) for name, x in numbers.items()}
-    columns |= {name: [{"bytes": _png(x), "path": None} for x in frames] for name, frames in pictures.items()}
+    picture_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for name, frames in pictures.items():
+        columns[name] = pa.array([{"bytes": _png(x), "path": None} for x in frames], picture_type)
     place = {"chunk_index": 0, "file_index": 0}
     _parquet(folder / "data" / FILE.format(**place), pa.table(columns))
 
@@ -103,7 +118,10 @@ def _write(folder: Path, recording: Recording, task: str, names: Mapping[str, Se
     ]
     _parquet(folder / "meta" / "episodes" / FILE.format(**place), pa.Table.from_pylist(episodes))
     # As pandas writes a frame whose index are the tasks, which is how LeRobot reads it.
-    index = {"index_columns": ["task"], "columns": [], "column_indexes": []}
+    kinds = (("task_index", "int64", "int64"), ("task", "unicode", "object"))
+    keys = ("name", "field_name", "pandas_type", "numpy_type", "metadata")
+    described = [dict(zip(keys, (name, name, *kind, None), strict=True)) for name, *kind in kinds]
+    index = {"index_columns": ["task"], "columns": described, "column_indexes": []}
     tasks = pa.table({"task_index": [0], "task": [task]}).replace_schema_metadata({"pandas": json.dumps(index)})
     _parquet(folder / "meta" / "tasks", tasks)
     write_json(folder / "meta" / "stats.json", stats)
@@ -195,7 +213,7 @@ def read(folder: Path) -> Recording:
         arrays = {_OWN[name]: _matrix(table.column(name).combine_chunks()) for name in wanted}
         of = table.column("episode_index").to_numpy()
         succeeded = table.column("next.success").to_numpy() if len(counters) > 2 else None
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: damaged, or not as its info.json says ({str(error).splitlines()[0]})") from error
     if not wanted:
         raise UserError(f"{folder}: has neither 'action' nor 'observation.state' nor 'sim.qpos'")
@@ -208,9 +226,9 @@ def read(folder: Path) -> Recording:
 
 def _matrix(column: Any) -> np.ndarray:
     """`[rows, n]` of a column of lists, or of numbers."""
+    pa = _pyarrow()
     if hasattr(column.type, "value_type"):
-        flat = column.flatten()
-        if len(flat) % max(len(column), 1):
+        if column.null_count or len(pa.compute.unique(pa.compute.list_value_length(column))) != 1:
             raise ValueError("rows of different lengths")
-        return flat.to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
     return column.to_numpy(zero_copy_only=False)[:, None]

@@ -61,6 +61,8 @@ def checked(recording: Recording) -> Recording:
         raise UserError(f"{path}: {recording.rate:g} rows a second")
     arrays = {}
     for name, x in recording.arrays.items():
+        if not x.ndim:
+            raise UserError(f"{path}: '{name}' is a single number, expected rows")
         if x.dtype.kind not in "fiub":
             raise UserError(f"{path}: '{name}' must be numbers, found {x.dtype}")
         if len(x) != time:
@@ -69,7 +71,11 @@ def checked(recording: Recording) -> Recording:
             arrays[name] = x if name.startswith("images.") else x.astype(np.float32)
         if not np.isfinite(arrays[name]).all():
             raise UserError(f"{path}: '{name}' holds numbers that are not finite")
-    success = None if recording.success is None else np.asarray(recording.success, bool)
-    if success is not None and success.shape != recording.lengths.shape:
-        raise UserError(f"{path}: success of {len(success)} episodes, there are {len(recording.lengths)}")
+    success = recording.success
+    if success is not None:
+        if success.dtype.kind not in "fiub" or not np.isin(success, (0, 1)).all():
+            raise UserError(f"{path}: success must be 0 or 1 for each episode")
+        if success.shape != recording.lengths.shape:
+            raise UserError(f"{path}: success has shape {success.shape}, there are {len(recording.lengths)} episodes")
+        success = success.astype(bool)
     return recording._replace(arrays=arrays, success=success, lengths=np.asarray(recording.lengths, int))

@@ -15,6 +15,10 @@ from expertgen_jax.data.recording import LARGEST, STATE, Recording, checked
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic
 
+SUFFIXES = (".hdf5", ".h5")
+PICTURE = "_image"
+"""How the names of pictures end."""
+
 
 def _h5py() -> Any:
     try:
@@ -25,7 +29,12 @@ def _h5py() -> Any:
 
 
 def write(path: Path, recording: Recording, task: str) -> None:
-    """Writes a file, whole or not at all. Success is a reward of 1 in an episode's last row."""
+    """Writes a file, whole or not at all. Success is a reward of 1 in an episode's last row.
+
+    Raises:
+      UserError: h5py is missing, or what `read` would ask for, a name that ends in .hdf5 or .h5.
+    """
+    ready(path)
     h5py = _h5py()
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         data = file.create_group("data")
@@ -46,16 +55,23 @@ def write(path: Path, recording: Recording, task: str) -> None:
                     demo["states"] = x
                 elif name in STATE:
                     demo[name] = x
-                elif name.startswith("images."):
-                    demo.create_dataset(f"obs/{name[7:]}_image", data=x, compression="gzip", chunks=(1, *x.shape[1:]))
                 else:
-                    key = name.removeprefix("obs.")
-                    demo[f"obs/{key}"] = x
-                    demo[f"next_obs/{key}"] = np.concatenate([x[1:], x[-1:]])
+                    picture = name.startswith("images.")
+                    key = f"{name[7:]}{PICTURE}" if picture else name.removeprefix("obs.")
+                    how = {"compression": "gzip", "chunks": (1, *x.shape[1:])} if picture else {}
+                    demo.create_dataset(f"obs/{key}", data=x, **how)
+                    demo.create_dataset(f"next_obs/{key}", data=np.concatenate([x[1:], x[-1:]]), **how)
+
+
+def ready(path: Path) -> None:
+    """Whether a file can be written; see `write` for the errors."""
+    _h5py()
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: a name that ends in {' or '.join(SUFFIXES)}, please")
 
 
 def read(path: Path) -> Recording:
-    """Reads a file.
+    """Reads a file; pictures are left aside.
 
     Raises:
       UserError: it is missing, damaged, too large, of another kind, or holds what `checked` refuses.
@@ -66,7 +82,14 @@ def read(path: Path) -> Recording:
     try:
         with h5py.File(path, "r") as file:
             return checked(_read(path, file))
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # h5py's, on damaged files
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:  # h5py's, on damaged files
         raise UserError(f"{path}: no robomimic file, or damaged ({error})") from error
 
 
@@ -80,7 +103,7 @@ def _read(path: Path, file: Any) -> Recording:
     for name in names:
         demo = data[name]
         sets = {key: demo[key] for key in ("actions", "states", *STATE[1:]) if key in demo}
-        sets |= {f"obs.{key}": x for key, x in demo.get("obs", {}).items()}
+        sets |= {f"obs.{key}": x for key, x in demo.get("obs", {}).items() if not key.endswith(PICTURE)}
         if groups := [key for key, x in sets.items() if not isinstance(x, _h5py().Dataset)]:
             raise UserError(f"{path}: '{groups[0]}' of '{name}' is a group, expected numbers")
         room += sum(x.nbytes for x in sets.values())
@@ -106,6 +129,4 @@ def _read(path: Path, file: Any) -> Recording:
 
 def _own(name: str) -> str:
     """A dataset's name in a `Recording`."""
-    if name == "states":
-        return "qpos"
-    return f"images.{name[4:-6]}" if name.startswith("obs.") and name.endswith("_image") else name
+    return {"states": "qpos", "obs.obs": "obs"}.get(name, name)

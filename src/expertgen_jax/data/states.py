@@ -72,16 +72,15 @@ def open_loop(env: Env, recording: Recording, key: jax.Array) -> tuple[DemoSet, 
     Raises:
       UserError: it has no states, not as many actions as the task, or another control rate.
     """
-    paths, lengths = resampled(env, recording)
-    if abs(recording.rate * env.task.control_dt - 1) > 0.01:
+    if not in_step(env, recording):
         raise UserError(
             f"{recording.source}: {recording.rate:g} actions a second, the task takes {1 / env.task.control_dt:g}"
         )
+    found = recording.arrays["actions"].shape[1:]
+    if found != (env.task.action_size,):
+        raise UserError(f"{recording.source}: 'actions' has {found} numbers, expected {env.task.action_size}")
+    paths, lengths = resampled(env, recording)
     actions = _padded([recording.episode(i)["actions"] for i in range(len(lengths))], paths.shape[1])
-    if actions.shape[2] != env.task.action_size:
-        raise UserError(
-            f"{recording.source}: 'actions' has {actions.shape[2]} numbers, expected {env.task.action_size}"
-        )
 
     def act(params: Any, memory: Any, world: World, key: jax.Array) -> tuple[Any, jax.Array]:
         told, step = memory
@@ -92,6 +91,11 @@ def open_loop(env: Env, recording: Recording, key: jax.Array) -> tuple[DemoSet, 
     return done_again(env, replayer, recording, paths, lengths, memories, key)
 
 
+def in_step(env: Env, recording: Recording) -> bool:
+    """Whether its rows come at the task's control rate."""
+    return abs(recording.rate * env.task.control_dt - 1) < 0.01
+
+
 def resampled(env: Env, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     """The `qpos` of each episode at the task's control rate, `[episodes, time, nq]`, the last one repeated for at least
     `SETTLING`, and their lengths without that, in control steps.
@@ -100,6 +104,7 @@ def resampled(env: Env, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
       UserError: there is no `qpos`, or one of another model.
     """
     mj, dt = env.model.mj, env.task.control_dt
+    rate = 1 / dt if in_step(env, recording) else recording.rate
     if "qpos" not in recording.arrays:
         raise UserError(f"{recording.source}: holds no 'qpos'")
     if recording.arrays["qpos"].shape[1:] != (mj.nq,):
@@ -116,8 +121,8 @@ def resampled(env: Env, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
             turns = qpos[:, adr : adr + 4]
             flips = np.where((turns[1:] * turns[:-1]).sum(1) < 0, -1.0, 1.0)
             turns[1:] *= np.cumprod(flips)[:, None]
-        times = np.arange(0.0, (length - 1) / recording.rate + 1e-9, dt)
-        taken = np.stack([np.interp(times, np.arange(length) / recording.rate, x) for x in qpos.T], axis=1)
+        times = np.arange(0.0, (length - 1) / rate + 1e-9, dt)
+        taken = np.stack([np.interp(times, np.arange(length) / rate, x) for x in qpos.T], axis=1)
         for adr in quats:
             taken[:, adr : adr + 4] /= np.maximum(np.linalg.norm(taken[:, adr : adr + 4], axis=1, keepdims=True), 1e-9)
         paths.append(taken.astype(np.float32))
@@ -140,6 +145,8 @@ def done_again(
 ) -> tuple[DemoSet, Replay]:
     """Plays an agent from the recorded starts, each for so many control steps at most, and compares with `paths`."""
     mj, follow = env.model.mj, env.task.follow
+    if len(env.task.variants) > 1:
+        raise UserError(f"{recording.source}: states do not tell which variant of '{env.task.name}' they are of")
     env = env.replace(task=dataclasses.replace(env.task, horizon=paths.shape[1]))
     first = {name: x[recording.starts] for name, x in recording.arrays.items()}
     given = {"qpos": paths[:, 0]}

@@ -25,7 +25,8 @@ class Robot(Protocol):
 
     def read(self) -> Reading:
         """What it measures, in the fields that the card's `state.read` names; where `done` is among them and true, the
-        task is finished; `stopped` says why it stands still."""
+        task is finished; `stopped` says why it stands still. The first call of an episode may take as long as the way
+        to its start; the others are to be answered within the heartbeat."""
 
     def look(self) -> np.ndarray:
         """Pictures, of the shape and unit that the card's `inputs.pictures` gives."""
@@ -134,7 +135,11 @@ class _Loop:
         self.thoughts.shutdown(wait=False, cancel_futures=True)
 
     def run(self) -> str:
-        reading = self.asked("read", self.robot.read)
+        first = self.calls.submit(self.robot.read)  # may take as long as its way to the start
+        while not concurrent.futures.wait([first], 0.05).done:
+            if self.halt.is_set():
+                return HALTED
+        reading = self.asked("read", first.result)
         sent: np.ndarray | None = None
         if "ctrl" in reading:
             sent = np.asarray(reading["ctrl"], np.float32)

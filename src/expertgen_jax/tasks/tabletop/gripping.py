@@ -26,8 +26,9 @@ READY = 0.25
 """Height at which the hand starts (m)."""
 SQUEEZE = 0.004
 """How far fingers that press on something stay behind their command (m): at least 8 N."""
-BEGUN = 0.006
-"""How far fingers have closed (m) where a recording between whose rows they begin to is taken to close them."""
+CLOSES, OPENS = 0.006, 0.002
+"""Of a recording: fingers that have closed further than this, and do not open by more than that in a step, are told to
+close (m)."""
 LOWEST = 0.015
 """Height that a demonstrator goes down to (m): its pads then press on the table with 4 N."""
 
@@ -139,8 +140,8 @@ class Gripper:
     def _pressing(self, here: jax.Array, there: jax.Array) -> jax.Array:
         """How far the fingers are told to close `[2]` on the way from one state to another (m)."""
         closing = there[self._fingers].mean()
-        opens = closing < here[self._fingers].mean() - BEGUN / 3
-        return jnp.where((closing > BEGUN) & ~opens, scenes.OPENING / 2, 0.0) * jnp.ones(2)
+        opens = closing < here[self._fingers].mean() - OPENS
+        return jnp.where((closing > CLOSES) & ~opens, scenes.OPENING / 2, 0.0) * jnp.ones(2)
 
 
 ARRIVED = np.array([0.012] * 3 + [0.15], np.float32)
