@@ -22,6 +22,8 @@ from expertgen_jax.tasks.registry import FAMILIES, TASKS, load_task
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "results"
+RUNS = [(family, level) for family in ("peg", "assembly", "tabletop") for level in ("", "default", "strong")]
+"""Files of experts: what they are of, and how randomised."""
 HEADINGS = ("Task", "Randomisation", "Success")
 Row = Mapping[str, str]
 
@@ -90,7 +92,7 @@ def results(name: str) -> str:
         {"seed": str(run["seed"]), **success_columns(run), "made by": f"[`{path.stem}`](../../results/{path.name})"}
         for path in sorted(RESULTS.glob("*.json"))
         for run in json.loads(path.read_text()).get("runs", ())
-        if run["task"] == name and path.stem.split("_")[0] in ("peg", "assembly", "tabletop") and "expert_transfer" in run
+        if run["task"] == name and path.stem.partition("_")[::2] in RUNS
     ]
     return (
         table(rows) + "\n\nStrict success; [Results](../results.md) says how it was measured." if rows else "None yet."
