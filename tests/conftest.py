@@ -22,11 +22,8 @@ import numpy as np
 import pytest
 from pressing import Path, press_program
 
-from expertgen_jax.cli.command import enable_compilation_cache
 from expertgen_jax.sim import episode
 from expertgen_jax.tasks.registry import load_task
-
-enable_compilation_cache()  # what one test compiles, others find, also of the other worker and next time
 
 SLOW_FIXTURES = {"small_run", "student_run", "workplace"}
 """Whole runs, which many tests look at."""
