@@ -64,24 +64,27 @@ class Export:
     """Height and width of colour pictures of the task's cameras; 0 for none."""
 
 
-Choice = (
-    Annotated[Import, tyro.conf.subcommand("import", prefix_name=False)]
-    | Annotated[Export, tyro.conf.subcommand("export", prefix_name=False)]
-)
+@dataclasses.dataclass(frozen=True)
+class Demos:
+    """Demonstrations from the files of others, and episodes for them."""
+
+    what: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[Import, tyro.conf.subcommand("import")] | Annotated[Export, tyro.conf.subcommand("export")]
+    ]
 
 
 def main(argv: command.Arguments = None) -> None:
     """Runs the command; see `command.run`."""
-    command.run("demos", Choice, demos, argv)  # type: ignore[arg-type]
+    command.run("demos", Demos, demos, argv)
 
 
-def demos(args: Import | Export) -> None:
+def demos(args: Demos) -> None:
     """Reads or writes recordings."""
-    bounds.check(args)
-    if isinstance(args, Import):
-        read(args)
+    bounds.check(args.what)
+    if isinstance(args.what, Import):
+        read(args.what)
     else:
-        write(args)
+        write(args.what)
 
 
 def read(args: Import) -> None:

@@ -67,18 +67,11 @@ def from_states(env: Env, recording: Recording, key: jax.Array) -> tuple[DemoSet
 
 
 def open_loop(env: Env, recording: Recording, key: jax.Array) -> tuple[DemoSet, Replay]:
-    """The recorded actions once more from the recorded starts; see `from_states`.
+    """The recorded actions, the task's own and in step, once more from the recorded starts; see `from_states`.
 
     Raises:
-      UserError: it has no states, not as many actions as the task, or another control rate.
+      UserError: the states are not the task's own.
     """
-    if not in_step(env, recording):
-        raise UserError(
-            f"{recording.source}: {recording.rate:g} actions a second, the task takes {1 / env.task.control_dt:g}"
-        )
-    found = recording.arrays["actions"].shape[1:]
-    if found != (env.task.action_size,):
-        raise UserError(f"{recording.source}: 'actions' has {found} numbers, expected {env.task.action_size}")
     paths, lengths = resampled(env, recording)
     actions = _padded([recording.episode(i)["actions"] for i in range(len(lengths))], paths.shape[1])
 
