@@ -12,11 +12,11 @@ from expertgen_jax.data import lerobot, robomimic, states
 from expertgen_jax.data.recording import LARGEST, Recording, checked
 from expertgen_jax.data.states import Replay
 from expertgen_jax.errors import UserError
+from expertgen_jax.learning import student
 from expertgen_jax.learning.demos import DemoSet
-from expertgen_jax.sim import episode, physics, rollout
+from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.episode import Env, Frame, World
 from expertgen_jax.sim.rollout import Agent
-from expertgen_jax.vision import appearance
 
 
 class Imported(NamedTuple):
@@ -150,19 +150,10 @@ def recorded(env: Env, agent: Agent, key: jax.Array, episodes: int, size: int = 
 def pictures(env: Env, worlds: World, frames: Frame, size: int) -> dict[str, np.ndarray]:
     """What the task's cameras see at every control step, `images.CAMERA: [time, size, size, 3] uint8`."""
 
-    @jax.jit
-    def see(world: World, frame: Frame) -> jax.Array:
-        def look(frame: Frame) -> jax.Array:
-            model = physics.with_fields(env.model, world.fields)
-            data = physics.init(model, frame.qpos, mocap_pos=frame.mocap_pos, mocap_quat=frame.mocap_quat)
-            rgb = appearance.see_plainly(env, world.replace(data=data), size).rgb
-            return (255 * rgb + 0.5).astype("uint8")
-
-        return jax.lax.map(look, frame)
-
     def of_episode(i: int) -> np.ndarray:
         world, frame = jax.tree.map(operator.itemgetter(i), (worlds, frames))
-        return np.asarray(see(world, frame))[frame.active]
+        image = student.looked_back(env, world, frame.qpos, frame.mocap_pos, frame.mocap_quat, size=size)
+        return (255 * np.asarray(image.rgb)[frame.active] + 0.5).astype(np.uint8)
 
     seen = np.concatenate([of_episode(i) for i in range(len(frames.active))])
     return {f"images.{name}": seen[:, i] for i, name in enumerate(env.task.cameras)}

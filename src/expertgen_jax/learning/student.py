@@ -11,6 +11,7 @@ maximum over all.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
@@ -26,7 +27,7 @@ from expertgen_jax.bounds import Count
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import diffusion
 from expertgen_jax.learning.diffusion import Denoiser, DiffusionConfig
-from expertgen_jax.sim import episode, rollout
+from expertgen_jax.sim import episode, physics, rollout
 from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.sim.rollout import Policy
 from expertgen_jax.task import Box
@@ -152,6 +153,27 @@ class Eyes:
 
     def _felt(self, world: World) -> Float[Array, "n"]:
         return world.obs if self.config.modality == "state" else self.env.task.sensed(world.data)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def looked_back(
+    env: Env,
+    world: World,
+    qpos: Float[Array, "time nq"],
+    mocap_pos: Float[Array, "time nmocap 3"],
+    mocap_quat: Float[Array, "time nmocap 4"],
+    size: int,
+) -> Image:
+    """What the task's cameras saw along a recorded episode, `[time, views, size, size, ...]`, without visual
+    randomisation; `world` is of that episode."""
+
+    def see(state: tuple[Array, Array, Array]) -> Image:
+        qpos, mocap_pos, mocap_quat = state
+        model = physics.with_fields(env.model, world.fields)
+        data = physics.init(model, qpos, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
+        return appearance.see_plainly(env, world.replace(data=data), size)
+
+    return jax.lax.map(see, (qpos, mocap_pos, mocap_quat))
 
 
 class Cloud(NamedTuple):

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from expertgen_jax.sim import physics, rollout
+from expertgen_jax.learning import student
+from expertgen_jax.sim import rollout
 from expertgen_jax.sim.episode import Env, Frame, World
 from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Task
-from expertgen_jax.vision import appearance, video
+from expertgen_jax.vision import video
 
 RATE = 10.0
 """Pictures a second, or nearly: every so many control steps there is one."""
@@ -124,15 +124,9 @@ def through_cameras(env: Env, size: int, *, colour: bool) -> Seen:
     """
 
     def seen(world: World, poses: Poses) -> np.ndarray:
-        model = physics.with_fields(env.model, world.fields)
-
-        def see(qpos: jax.Array, mocap_pos: jax.Array, mocap_quat: jax.Array) -> jax.Array:
-            data = physics.init(model, qpos, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
-            image = appearance.see_plainly(env, world.replace(data=data), size)
-            near = 1 - jnp.minimum(image.depth, 1.0)[..., None]
-            return image.rgb if colour else jnp.repeat(near, 3, axis=-1)
-
-        pictures = jax.jit(jax.vmap(see))(*poses)
+        image = student.looked_back(env, world, *poses, size=size)
+        near = 1 - np.minimum(image.depth, 1.0)[..., None]
+        pictures = image.rgb if colour else np.repeat(near, 3, axis=-1)
         return np.asarray(pictures).reshape(len(pictures), -1, size, 3)
 
     return seen
