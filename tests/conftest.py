@@ -3,7 +3,8 @@
 # ruff: noqa: E402
 import functools
 import os
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the package does; JAX would set another, also for children
 os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported: its renderer needs no display then
@@ -35,6 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         params = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if "mjx" in params or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Linux maps at most 65,530 areas of memory for a process; a compiled program takes 18, one too many ends it."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,6 @@ class Simulator:
         self.start(0)  # compiles
         self.pictures()
         self.stop("")
-        threading.Thread(target=self._run, daemon=True).start()
 
     def start(self, seed: int) -> None:
         """Begins the episode of a seed; its first heartbeat is due ten times later than the others."""
@@ -154,7 +153,8 @@ class Simulator:
         self.held = self.held + 1 if programs["success"](state, self.context) else 0
         self.steps += 1
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Lets time pass, for ever."""
         card, simulated = self.artefact.card, time.monotonic()
         every = round(card["control_dt"] / self.model.opt.timestep)
         count = 0
@@ -232,7 +232,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     with _Server(simulator) as server:
         print(server.server_address[1], flush=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for task in (simulator.run, server.serve_forever):
+            threading.Thread(target=task, daemon=True).start()
         sys.stdin.read()  # until whoever started it hangs up
 
 
