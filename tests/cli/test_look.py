@@ -118,7 +118,19 @@ def test_mistakes_in_a_task_file_are_named(tmp_path, name):
 @pytest.mark.slow
 def test_view_writes_a_video_without_a_display(tmp_path):
     out = tmp_path / "new" / "a.webp"
-    flags = ("--policy", "random", "--out", str(out), "--episodes", "1", "--height", "64", "--cameras")
+    flags = (
+        "--policy",
+        "random",
+        "--out",
+        str(out),
+        "--episodes",
+        "1",
+        "--height",
+        "64",
+        "--cameras",
+        "--renderer",
+        "opengl",
+    )
     code, _, err = run_apart("view", "peg", *flags, DISPLAY="")
     assert code == 0, err
     with Image.open(out) as picture:

@@ -16,7 +16,7 @@ from expertgen_jax.cli import command
 from expertgen_jax.errors import UserError
 from expertgen_jax.runs import recording
 from expertgen_jax.runs.opening import load_run
-from expertgen_jax.runs.student import StudentRun, load_student
+from expertgen_jax.runs.student import Renderer, StudentRun, drawing, load_student
 from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.robots import RobotName
@@ -56,6 +56,8 @@ class View:
     """Height of the video (pixels)."""
     cameras: bool = False
     """Show what the task's cameras see in a corner of the video; for a student they are always shown."""
+    renderer: Renderer = "rays"
+    """What draws the pictures that a student sees and that a video's corner shows; see `expertgen evaluate --help`."""
 
 
 def main(argv: command.Arguments = None) -> None:
@@ -77,10 +79,10 @@ def view(args: View) -> None:
     if args.out is not None:
         agent, seen = agents[policy], None
         if policy == "student" and student is not None:
-            seen = student.seen(env)
+            seen = student.seen(env, args.renderer)
         elif args.cameras and env.task.cameras:
             size = min(64, args.height // len(env.task.cameras))
-            seen = recording.through_cameras(env, size, colour=True)
+            seen = recording.through_cameras(env, size, colour=True, render=drawing(args.renderer, size))
         key = jax.random.key(0)
         clips = recording.clips(env, agent, key, args.episodes, first=args.seed, height=args.height, seen=seen)
         recording.write(args.out, [clips], env.task)
@@ -110,4 +112,4 @@ def cast(args: View) -> tuple[Env, dict[str, Agent], StudentRun | None]:
     if not list(run.directory.path.glob("students/*/checkpoints/student")):
         return run.env, agents, None
     student = load_student(run, args.student)
-    return run.env, {**agents, "student": student.agent("off", run.env)}, student
+    return run.env, {**agents, "student": student.agent("off", run.env, args.renderer)}, student

@@ -155,7 +155,7 @@ class Eyes:
         return world.obs if self.config.modality == "state" else self.env.task.sensed(world.data)
 
 
-@functools.partial(jax.jit, static_argnames="size")
+@functools.partial(jax.jit, static_argnames=("size", "render"))
 def looked_back(
     env: Env,
     world: World,
@@ -163,15 +163,16 @@ def looked_back(
     mocap_pos: Float[Array, "time nmocap 3"],
     mocap_quat: Float[Array, "time nmocap 4"],
     size: int,
+    render: Render = camera.render,
 ) -> Image:
     """What the task's cameras saw along a recorded episode, `[time, views, size, size, ...]`, without visual
-    randomisation; `world` is of that episode."""
+    randomisation, drawn by `render`; `world` is of that episode."""
 
     def see(state: tuple[Array, Array, Array]) -> Image:
         qpos, mocap_pos, mocap_quat = state
         model = physics.with_fields(env.model, world.fields)
         data = physics.init(model, qpos, mocap_pos=mocap_pos, mocap_quat=mocap_quat)
-        return appearance.see_plainly(env, world.replace(data=data), size)
+        return appearance.see_plainly(env, world.replace(data=data), size, render)
 
     return jax.lax.map(see, (qpos, mocap_pos, mocap_quat))
 

@@ -14,7 +14,8 @@ from expertgen_jax.sim import rollout
 from expertgen_jax.sim.episode import Env, Frame, World
 from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Task
-from expertgen_jax.vision import video
+from expertgen_jax.vision import camera, video
+from expertgen_jax.vision.camera import Render
 
 RATE = 10.0
 """Pictures a second, or nearly: every so many control steps there is one."""
@@ -114,17 +115,18 @@ def ending(world: World) -> str:
     return "success" if world.success else "diverged" if world.diverged else "failure"
 
 
-def through_cameras(env: Env, size: int, *, colour: bool) -> Seen:
+def through_cameras(env: Env, size: int, *, colour: bool, render: Render = camera.render) -> Seen:
     """What the task's cameras see, below each other, without visual randomisation.
 
     Args:
       env: the task, on the C engine.
       size: of a picture (pixels).
       colour: or else depth, as grey that is brighter where things are nearer, black from 1 m on.
+      render: what draws them.
     """
 
     def seen(world: World, poses: Poses) -> np.ndarray:
-        image = student.looked_back(env, world, *poses, size=size)
+        image = student.looked_back(env, world, *poses, size=size, render=render)
         near = 1 - np.minimum(image.depth, 1.0)[..., None]
         pictures = image.rgb if colour else np.repeat(near, 3, axis=-1)
         return np.asarray(pictures).reshape(len(pictures), -1, size, 3)

@@ -22,10 +22,21 @@ from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Level
 from expertgen_jax.vision import camera
 from expertgen_jax.vision.appearance import VISUAL_RANDOMIZATIONS
+from expertgen_jax.vision.camera import Render
 from expertgen_jax.vision.opengl import OpenGL
 
 Renderer = Literal["rays", "opengl"]
 """What draws the pictures that students see: `camera.render`, with which they are trained, or MuJoCo's renderer."""
+
+
+def drawing(renderer: Renderer, size: int) -> Render:
+    """What draws pictures of `size` pixels.
+
+    Raises:
+      UserError: this machine cannot draw with OpenGL without a display.
+    """
+    return camera.render if renderer == "rays" else OpenGL(size)
+
 
 _DISTILLATION = 0xDA66E2  # sets its random numbers apart from those of a run with the same seed
 
@@ -66,8 +77,7 @@ class StudentRun:
     def agent(self, visual: Level, env: Env | None = None, renderer: Renderer = "rays") -> Agent:
         """The student as an agent that sees under a visual randomisation, in `env` (by default the run's)."""
         config = self.settings.student
-        render = camera.render if renderer == "rays" else OpenGL(config.image_size)
-        eyes = Eyes(env or self.run.env, config, VISUAL_RANDOMIZATIONS[visual], render)
+        eyes = Eyes(env or self.run.env, config, VISUAL_RANDOMIZATIONS[visual], drawing(renderer, config.image_size))
         policy = student.policy(eyes, self.teacher.policy.chunk)
         by = "" if renderer == "rays" else ", by OpenGL"
         return Agent(f"{self.name} student, visual {visual}{by}", policy, self.student())
@@ -93,12 +103,13 @@ class StudentRun:
         recording.try_to_write(path, panels, env.task)
         self.run.progress("video", 1.0, f"{episodes} episodes of expert and student")
 
-    def seen(self, env: Env) -> recording.Seen | None:
+    def seen(self, env: Env, renderer: Renderer = "rays") -> recording.Seen | None:
         """What the student's cameras see in `env`, for a video; None for a student that has none."""
         config = self.settings.student
         if config.modality in ("blank", "state"):
             return None
-        return recording.through_cameras(env, config.image_size, colour=config.modality == "rgb")
+        size, colour = config.image_size, config.modality == "rgb"
+        return recording.through_cameras(env, size, colour=colour, render=drawing(renderer, size))
 
     def finish(self) -> tuple[Figures, Figures]:
         """Draws `curves.png`, writes `summary.json`; returns the evaluations without and with visual randomisation."""

@@ -237,10 +237,10 @@ def see(
     return jax.vmap(take)(nominal, look.moved, look.turned, look.zoom, keys)
 
 
-def see_plainly(env: Any, world: Any, size: int) -> Image:
+def see_plainly(env: Any, world: Any, size: int, render: Render = camera.render) -> Image:
     """What the cameras of an `episode.Env` see of a world as it is, without randomisation; see `see`."""
     off, mj, key = VISUAL_RANDOMIZATIONS["off"], env.model.mj, jax.random.key(0)
-    return see(off, env.task, mj, world, draw(off, env.task, mj, key), size, key)
+    return see(off, env.task, mj, world, draw(off, env.task, mj, key), size, key, render)
 
 
 def _measured(ranges: VisualRandomization, depth: jax.Array, key: jax.Array) -> jax.Array:
