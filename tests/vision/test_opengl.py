@@ -12,7 +12,7 @@ from expertgen_jax.vision.opengl import OpenGL
 SIZE = 64
 
 
-@pytest.mark.parametrize("name", ["peg", "block_on_rail", "lift_banana"])
+@pytest.mark.parametrize("name", ["pin_in_block", "block_on_rail", "lift_banana"])
 def test_it_sees_what_the_rays_see(envs, name):
     env, renderer = envs(name, "native"), OpenGL(SIZE)
 
@@ -23,8 +23,8 @@ def test_it_sees_what_the_rays_see(envs, name):
         return [[draw(geoms, view, SIZE, SIZE) for view in views] for draw in (camera.render, renderer)]
 
     for rays, drawn in zip(*jax.jit(jax.vmap(see))(jax.random.split(jax.random.key(4), 2)), strict=True):
-        assert (np.abs(rays.depth - drawn.depth) < 0.001).mean() >= 0.97
-        assert np.isclose(rays.points, drawn.points, atol=0.002).mean() >= 0.97
+        assert (np.abs(rays.depth - drawn.depth) < 0.001).mean() >= 0.998
+        assert np.isclose(rays.points, drawn.points, atol=0.002).mean() >= 0.998
         assert np.abs(rays.rgb - drawn.rgb).mean() < 0.25
         np.testing.assert_array_equal(drawn.rgb[rays.depth >= 9.99], 1.0)
     one = jax.jit(lambda k: see(k)[1][0])(jax.random.split(jax.random.key(4), 2)[1])

@@ -113,7 +113,7 @@ class OpenGL:
         scene.ngeom = len(types)
         for i, kind in enumerate(types):
             rgba = np.append(rgb[i], 1.0).astype(np.float32)
-            mujoco.mjv_initGeom(scene.geoms[i], kind, _measures(kind, size[i]), pos[i], mat[i].ravel(), rgba)
+            mujoco.mjv_initGeom(scene.geoms[i], kind, size[i].astype(np.float64), pos[i], mat[i].ravel(), rgba)
             geom = scene.geoms[i]  # `mjv_initGeom` leaves the following as it finds them
             geom.category, geom.objtype, geom.objid = mujoco.mjtCatBit.mjCAT_DYNAMIC, mujoco.mjtObj.mjOBJ_UNKNOWN, -1
             geom.segid, geom.transparent = i, 0
@@ -132,12 +132,3 @@ class OpenGL:
         self._renderer.disable_depth_rendering()
         scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         return self._renderer.render().astype(np.float32) / 255, depth
-
-
-def _measures(kind: int, size: np.ndarray) -> np.ndarray:
-    """The size of a geom as drawings want it."""
-    if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
-        return np.repeat(size[:1].astype(np.float64), 3)
-    if kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER):
-        return np.array([size[0], size[0], size[1]], np.float64)
-    return size.astype(np.float64)
