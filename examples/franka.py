@@ -6,7 +6,8 @@
 for a policy of an arm without a gripper (`--robot panda`, an insertion). It has not run on a real arm: the arm and the
 cameras are those of `franka_stub`, which answers the same calls. For yours, take Robot and Torques from pylibfranka,
 and write what has no call there: `look` for your cameras, `done` if somebody says so, `at_start`, an address in `make`.
-What a policy reads comes from the positions and velocities of the joints, by the kinematics of the artefact's scene.
+What a policy reads comes from the positions and velocities of the joints, by the kinematics of the artefact's scene,
+and from what the arm estimates of the torques that push it.
 """
 
 import threading
@@ -31,6 +32,7 @@ class Franka:
         self.model = mujoco.MjModel.from_xml_path(str(Path(card["folder"]) / "scene.xml"))
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT  # the real arm feels the real ones
         self.data, self.lock = mujoco.MjData(self.model), threading.Lock()
+        self.torques = [self.model.sensor(name).adr[0] for name in card["joints"][:7]]
         self.moving, self.stopped, self.target, self.sent = False, "", np.zeros(13), 0.0
         self.thread, self.stops = threading.Thread(), 0
 
@@ -105,6 +107,9 @@ class Franka:
         """The scene as the joints stand, and the torques that its impedance gives there; libfranka adds gravity's."""
         self.data.qpos[:7], self.data.qvel[:7], self.data.ctrl[:] = state.q, state.dq, self.target
         mujoco.mj_forward(self.model, self.data)
+        # What a policy feels: the torques that hold the arm against what pushes it, as the scene's sensors tell it.
+        felt = self.model.dof_damping[:7] * self.data.qvel[:7] - state.tau_ext_hat_filtered
+        self.data.sensordata[self.torques] = felt
         return self.data.qfrc_actuator[:7].copy()
 
     def hand(self):

@@ -114,7 +114,8 @@ class Control:
             raise RuntimeError("joint_velocity_violation")
         if ((data.qpos[:7] < ENDS[:, 0]) | (data.qpos[:7] > ENDS[:, 1])).any():
             raise RuntimeError("joint_position_limits_violation")
-        return SimpleNamespace(q=data.qpos[:7].tolist(), dq=data.qvel[:7].tolist()), 0.001
+        told = {"q": data.qpos, "dq": data.qvel, "tau_ext_hat_filtered": data.qfrc_constraint}
+        return SimpleNamespace(**{name: values[:7].tolist() for name, values in told.items()}), 0.001
 
     def writeOnce(self, torques):
         self.silent, told = 0, np.array(torques.tau_J)

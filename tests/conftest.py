@@ -48,9 +48,9 @@ def few_programs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def envs() -> Callable[[str, str], episode.Env]:
-    """`(task name, back end) -> Env`, cached."""
-    return functools.cache(lambda task, backend: episode.make_env(load_task(task), backend))
+def envs() -> Callable[..., episode.Env]:
+    """`(task name, back end, robot) -> Env`, with the floating hand by default, cached."""
+    return functools.cache(lambda task, backend, robot="hand": episode.make_env(load_task(task, robot=robot), backend))
 
 
 @pytest.fixture(scope="session")
@@ -62,5 +62,5 @@ def world(envs) -> episode.World:
 
 @pytest.fixture(scope="session")
 def press(envs) -> Callable[..., Callable[[np.ndarray, np.ndarray], Path]]:
-    """`press_program` by back end and task (the peg), cached."""
-    return functools.cache(lambda backend, task="peg": press_program(envs(task, backend)))
+    """`press_program` by back end, task (the peg) and robot (the hand), cached."""
+    return functools.cache(lambda backend, task="peg", robot="hand": press_program(envs(task, backend, robot)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from expertgen_jax.sim import episode, physics
+from expertgen_jax.sim import episode, physics, robots
 from expertgen_jax.sim.physics import mjx  # which silences its comment on Warp
 
 BACKENDS = ("native", "mjx")
@@ -24,28 +24,34 @@ class Path(NamedTuple):
 
 
 def press_program(env: episode.Env) -> Callable[[np.ndarray, np.ndarray], Path]:
-    """`(qpos [n, 6], ctrl [n, 30, 6]) -> Path` for n <= WORLDS: plays commands from rest and looks at each substep."""
-    hand = env.model.mj.body("hand").id
+    """`(pose [n, 6], targets [n, 30, 6]) -> Path` for n <= WORLDS: pulls the hand to targets, from where it rests at a
+    pose, and looks at each substep."""
+    hand, robot = env.model.mj.body("hand").id, robots.of(env.model.mj)
 
-    def play(qpos: jax.Array, ctrl: jax.Array) -> Path:
+    def play(pose: jax.Array, targets: jax.Array) -> Path:
+        qpos, held = robot.start(pose)
+        qpos = jnp.append(qpos, jnp.zeros(env.model.mj.nq - robot.joints))  # a plug in its place
+        ctrl = jax.vmap(lambda target: robot.start(target)[1])(targets)
+
         def substep(data: Any, command: jax.Array) -> tuple[Any, Path]:
             data = physics.step(env.model, data, command, 1)
             return data, Path(data.qpos, data.xpos[hand], data.xmat[hand])
 
         if env.model.backend == "native":
-            start = physics.init(env.model, qpos, ctrl=qpos, mocap_pos=jnp.zeros((1, 3)))
+            start = physics.init(env.model, qpos, ctrl=held, mocap_pos=jnp.zeros((1, 3)))
         else:  # what `init` would add, the first step computes anyway; compiling it takes 10 s
             start = mjx.make_data(env.model.device).replace(
                 qpos=qpos, mocap_pos=jnp.zeros((1, 3)), mocap_quat=jnp.array([[1.0, 0, 0, 0]])
             )
         return jax.lax.scan(substep, start, jnp.repeat(ctrl, env.nstep, axis=0))[1]
 
-    program = jax.jit(jax.vmap(play))
+    program = jax.jit(jax.vmap(play), compiler_options=physics.compiler_options(env.model) or None)
 
-    def press(qpos: np.ndarray, ctrl: np.ndarray) -> Path:
-        count = len(qpos)
+    def press(pose: np.ndarray, targets: np.ndarray) -> Path:
+        count = len(pose)
         rows = np.arange(WORLDS) % count
-        return Path(*(np.asarray(x)[:count] for x in program(*(np.asarray(x, np.float32)[rows] for x in (qpos, ctrl)))))
+        given = (np.asarray(x, np.float32)[rows] for x in (pose, targets))
+        return Path(*(np.asarray(x)[:count] for x in program(*given)))
 
     return press
 

@@ -22,6 +22,9 @@ Level = Literal["off", "default", "strong"]
 StartsName = Literal["own", "automate"]
 """Where episodes start: a task's own ranges, or those of AutoMate in Isaac Lab."""
 
+GraspName = Literal["fixed", "held"]
+"""How a plug sits in the fingers: as one piece with them, or held by friction, so that it can slip."""
+
 
 class Data(Protocol):
     """The portable fields of a world's state: `mjx.Data` on every back end has them, under MuJoCo's names.

@@ -27,7 +27,10 @@ def arm(monkeypatch, tmp_path):
         "folder": str(tmp_path),
         "joints": [model.joint(i).name for i in range(model.njnt)],
         "actuators": [model.actuator(i).name for i in range(model.nu)],
-        "state": {"shapes": {"qpos": [model.nq], "site_xmat": [model.nsite, 3, 3]}, "read": ["qpos", "site_xmat"]},
+        "state": {
+            "shapes": {"qpos": [model.nq], "site_xmat": [model.nsite, 3, 3], "sensordata": [model.nsensordata]},
+            "read": ["qpos", "site_xmat", "sensordata"],
+        },
         "control_dt": 0.05,
         "hold": 5,
         "inputs": {
@@ -60,6 +63,7 @@ def test_it_goes_where_it_is_sent_and_reads_where_it_is(arm):
     assert not now["stopped"]
     np.testing.assert_allclose(arm.hand(), goal[:6], atol=4e-3)
     assert np.abs(now["qpos"] - before["qpos"]).max() > 0.02
+    assert np.abs(now["sensordata"]).max() < 0.5, "nothing pushes it"
 
 
 def test_it_holds_its_place_where_nobody_sends(arm):

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ import pytest
 
 from expertgen_jax.scenes import panda
 from expertgen_jax.sim import episode, physics, robots, rollout
+from expertgen_jax.tasks import joints
+from expertgen_jax.tasks.joints import JOINT_RANDOMIZATIONS
 from expertgen_jax.tasks.registry import load_task
 from expertgen_jax.tasks.tabletop import gripping
 
@@ -102,6 +105,50 @@ def test_the_hand_presses_as_hard_with_either_robot():
             mujoco.mj_contactForce(model.mj, mj, i, wrench)
             force += wrench[0]
         assert 20 < force < 30, name
+
+
+def test_the_arm_feels_what_pushes_its_tool():
+    """At rest: what its joints' torques tell is what the engine applies; and nothing where nothing does."""
+    mj = gripping.scene("panda").compile()
+    robot, data = robots.of(mj), mujoco.MjData(mj)
+    qpos, ctrl = robot.start(jnp.asarray(POSE))
+    data.qpos[:7], data.ctrl[: robot.commands] = qpos, ctrl
+    for wrench in np.float32([[0] * 6, [6, -4, 3, 0.3, 0.2, -0.1], [0, 0, -8, 0, 0.5, 0]]):
+        data.xfrc_applied[mj.body("hand").id] = 0
+        at_tool = mj.body("hand").id
+        data.xfrc_applied[at_tool, :3] = wrench[:3]
+        for _ in range(800):
+            # MuJoCo applies it at the centre of mass.
+            arm = data.xpos[at_tool] - data.xipos[at_tool]
+            data.xfrc_applied[at_tool, 3:] = wrench[3:] + np.cross(arm, wrench[:3])
+            mujoco.mj_step(mj, data)
+        fields = ("qpos", "qvel", "sensordata", "xpos")
+        seen = SimpleNamespace(**{name: jnp.float32(getattr(data, name)) for name in fields})
+        seen.xmat = jnp.float32(data.xmat).reshape(-1, 3, 3)
+        felt = robot.sense(seen)
+        np.testing.assert_allclose(felt["external_wrench"], wrench, atol=0.02)
+        np.testing.assert_allclose(felt["joint_position"], data.qpos[:7], atol=1e-6)
+
+
+def test_an_arms_joints_rub_and_a_hand_has_none():
+    ranges, keys = JOINT_RANDOMIZATIONS["strong"], jax.random.split(jax.random.key(0), 400)
+
+    def drawn(name):
+        mj = joints.rubbing(functools.partial(gripping.scene, name), ranges)().compile()
+        return mj, *jax.vmap(lambda key: joints.draw(mj, ranges, {}, key))(keys)
+
+    _, fields, places = drawn("hand")
+    assert fields == {} and places.shape == (400, 0)
+    mj, fields, places = drawn("panda")
+    for values, bounds, place in (
+        (fields["dof_frictionloss"], ranges.friction, places[:, 0]),
+        (fields["dof_damping"] / np.maximum(mj.dof_damping, 1e-9), ranges.damping, places[:, 1]),
+    ):
+        assert (np.ptp(values[:, :7], axis=1) == 0).all(), "of all joints alike"
+        np.testing.assert_allclose(values[:, 0], np.interp(place, (-1, 1), bounds), atol=1e-5)
+        assert np.ptp(values[:, 0]) > 0.95 * np.ptp(bounds)
+    assert not fields["dof_frictionloss"][:, 7:].any(), "fingers do not rub"
+    np.testing.assert_array_equal(fields["dof_damping"][:, 7:], np.broadcast_to(mj.dof_damping[7:], (400, mj.nv - 7)))
 
 
 @functools.cache

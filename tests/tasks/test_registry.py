@@ -18,9 +18,19 @@ def test_a_task_keeps_the_contract_with_the_arm():
     check_task(load_task("put_in_drawer", "default", "panda"))
 
 
+@pytest.mark.slow
+def test_a_task_keeps_the_contract_with_a_held_plug():
+    check_task(load_task("peg", "strong", grasp="held"))
+
+
 def test_starts_of_automate_are_of_its_shapes_only():
     with pytest.raises(UserError, match="--starts automate: task 'lift_banana' has none such; pin_in_block, "):
         load_task("lift_banana", starts="automate")
+
+
+def test_only_a_plug_is_held():
+    with pytest.raises(UserError, match="--grasp held: task 'lift_banana' has none such; peg, "):
+        load_task("lift_banana", grasp="held")
 
 
 def test_every_task_says_what_it_is_in_a_sentence():

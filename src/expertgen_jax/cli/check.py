@@ -14,7 +14,7 @@ from expertgen_jax.runs import settings
 from expertgen_jax.runs.settings import RunSettings
 from expertgen_jax.sim import episode
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level, StartsName
+from expertgen_jax.task import GraspName, Level, StartsName
 from expertgen_jax.tasks import registry
 from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.trial import try_task
@@ -32,6 +32,8 @@ class Check:
     """What carries the plug or the gripper."""
     starts: StartsName = "own"
     """Where episodes of a task start: its own ranges, or, for the shapes, those of AutoMate."""
+    grasp: GraspName = "fixed"
+    """How a plug sits in the fingers: as one piece with them, or held by friction, so that it can slip."""
     seed: Seed = 0
     """Which episode is told of."""
     episodes: Count = 64
@@ -46,7 +48,7 @@ def main(argv: command.Arguments = None) -> None:
 def check(args: Check) -> None:
     """Prints what the task is and how its script does; warnings go to stderr."""
     bounds.check(args)
-    task = registry.load_task(args.task, args.randomization, args.robot, args.starts)
+    task = registry.load_task(args.task, args.randomization, args.robot, args.starts, args.grasp)
     if not args.task.endswith(".py"):
         check_task(task)  # that of a file was checked when it was loaded
     settings.check(settings.with_preset(RunSettings(), task.preset or {}), task)

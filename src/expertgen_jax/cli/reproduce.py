@@ -15,8 +15,8 @@ from expertgen_jax.files import write_json
 from expertgen_jax.runs import figures, reproduction
 from expertgen_jax.sim import physics
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level, StartsName
-from expertgen_jax.tasks.registry import TASKS
+from expertgen_jax.task import GraspName, Level, StartsName
+from expertgen_jax.tasks.registry import TASKS, USUAL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Reproduce:
     """What carries the plug or the gripper."""
     starts: StartsName = "own"
     """Where episodes start: the tasks' own ranges, or, for the shapes, those of AutoMate in Isaac Lab."""
+    grasp: GraspName = "fixed"
+    """How a plug sits in the fingers: as one piece with them, or held by friction, so that it can slip."""
     tasks: tuple[str, ...] = ()
     """Some of the experiment's tasks; all of them by default."""
     students: tuple[str, ...] = ()
@@ -51,8 +53,9 @@ class Reproduce:
     runs: Path = Path("runs")
     """Folder of the run directories."""
     out: Path | None = None
-    """JSON file for the figures; by default results/EXPERIMENT.json, with robot, starts and randomisation in its name
-    where they are not hand, own and off. What it holds of other tasks and seeds stays; pictures go beside it."""
+    """JSON file for the figures; by default results/EXPERIMENT.json, with robot, starts, grasp and randomisation in its
+    name where they are not hand, own, fixed and off. What it holds of other tasks and seeds stays; pictures go beside
+    it."""
 
 
 def main(argv: command.Arguments = None) -> None:
@@ -64,21 +67,22 @@ def reproduce(args: Reproduce) -> None:
     """Makes the runs one after another and writes the figures of those that are done."""
     bounds.check(args)
     backend = physics.resolve(args.physics)
-    suffix = "".join(f"_{x}" for x in (args.robot, args.starts, args.randomization) if x not in ("hand", "own", "off"))
+    chosen = {"starts": args.starts, "grasp": args.grasp}
+    made_of: dict[str, str] = {"randomization": args.randomization, "robot": args.robot, **chosen}
+    usual = {"randomization": "off", "robot": "hand", **USUAL}
+    suffix = "".join(f"_{made_of[name]}" for name in ("robot", *USUAL, "randomization") if made_of[name] != usual[name])
     out = args.out or Path("results") / f"{args.experiment}{suffix}.json"
     command.prepare(out)
-    options = ["--physics", backend, "--randomization", args.randomization, "--robot", args.robot]
-    options += ["--starts", args.starts]
+    options = ["--physics", backend, *itertools.chain(*((f"--{name}", value) for name, value in made_of.items()))]
     options += [] if args.episodes is None else ["--steer.episodes", str(args.episodes)]
-    settings: dict[str, str] = {"experiment": args.experiment, "physics": backend}
-    settings |= {"randomization": args.randomization, "robot": args.robot, "starts": args.starts}
+    settings = {"experiment": args.experiment, "physics": backend, **made_of}
     rows, students = reproduction.stored(out, settings)
     variants = {"": (), **(reproduction.STEERINGS if args.experiment == "ablation" else {})}
     names = args.students or tuple(reproduction.STUDENTS)
     if unknown := set(names) - {*reproduction.STUDENTS, *reproduction.VARIANTS}:
         known = ", ".join((*reproduction.STUDENTS, *reproduction.VARIANTS))
         raise UserError(f"--students {min(unknown)}: choose of {known}")
-    able = [task for task in reproduction.EXPERIMENTS[args.experiment] if args.starts in TASKS[task].starts]
+    able = [task for task in reproduction.EXPERIMENTS[args.experiment] if not any(TASKS[task].refused(chosen))]
     tasks = args.tasks or able
     for seed, task, (name, flags) in itertools.product(args.seeds, tasks, variants.items()):
         run_dir = args.runs / f"{task}-{backend}{suffix.replace('_', '-')}{f'-{name}' if name else ''}-{seed}"

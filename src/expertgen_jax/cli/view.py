@@ -21,7 +21,7 @@ from expertgen_jax.sim import episode, rollout
 from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.sim.rollout import Agent
-from expertgen_jax.task import Level, StartsName
+from expertgen_jax.task import GraspName, Level, StartsName
 from expertgen_jax.tasks import registry
 from expertgen_jax.viewer.session import Session
 
@@ -42,6 +42,8 @@ class View:
     """What carries the plug or the gripper of a task; a run has its own."""
     starts: StartsName = "own"
     """Where episodes of a task start: its own ranges, or, for the shapes, those of AutoMate."""
+    grasp: GraspName = "fixed"
+    """How a plug sits in the fingers: as one piece with them, or held by friction, so that it can slip."""
     seed: Seed = 0
     """Which episode, the first of those recorded."""
     web: bool = False
@@ -104,7 +106,7 @@ def view(args: View) -> None:
 def cast(args: View) -> tuple[Env, dict[str, Agent], StudentRun | None]:
     """The environment, on the C engine, who may act in it, by name, and the student among them."""
     if not (Path(args.target) / "config.json").exists():
-        task = registry.load_task(args.target, args.randomization, args.robot, args.starts)
+        task = registry.load_task(args.target, args.randomization, args.robot, args.starts, args.grasp)
         return episode.make_env(task, "native"), rollout.untrained_agents(task), None
     run = load_run(args.target, "native")
     trained = [name for name in ("expert", "prior") if (run.directory.checkpoints / name).exists()]

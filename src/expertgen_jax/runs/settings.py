@@ -16,7 +16,7 @@ from expertgen_jax.learning.steering import SteerConfig
 from expertgen_jax.learning.student import StudentConfig
 from expertgen_jax.learning.td3 import TD3Config
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level, StartsName, Task
+from expertgen_jax.task import GraspName, Level, StartsName, Task
 from expertgen_jax.tasks import registry
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class RunSettings:
     """What carries the plug or the gripper: a floating hand, or a Franka Emika Panda, an arm of seven joints."""
     starts: StartsName = "own"
     """Where episodes start: the task's own ranges, or, for the shapes, those of AutoMate in Isaac Lab."""
+    grasp: GraspName = "fixed"
+    """How a plug sits in the fingers: as one piece with them, or held by friction, so that it can slip."""
     physics: Literal["auto", "mjx", "warp", "native"] = "auto"
     """Physics engine: MJX-JAX, MJX-Warp, or MuJoCo's C engine on all cores (native). By default mjx where there is an
     accelerator, else native."""
@@ -107,7 +109,8 @@ def phase(name: str) -> Phase:
 
 def load_task(settings: RunSettings, randomization: Level | None = None) -> Task:
     """The task of a run, by default under its randomisation; see `registry.load_task` for the errors."""
-    return registry.load_task(settings.task, randomization or settings.randomization, settings.robot, settings.starts)
+    level = randomization or settings.randomization
+    return registry.load_task(settings.task, level, settings.robot, settings.starts, settings.grasp)
 
 
 def check(settings: RunSettings, task: Task) -> None:

@@ -1,13 +1,13 @@
 """MJCF building blocks: functions that add a hand, a socket, a table to a `mujoco.MjSpec`."""
 
-from expertgen_jax.scenes.base import empty_scene
+from expertgen_jax.scenes.base import DRY_FRICTION_SEARCH, empty_scene
 from expertgen_jax.scenes.bowl import BOWL_RADIUS, BOWL_RIM, add_bowl
 from expertgen_jax.scenes.fittings import Fitting, add_fitting
 from expertgen_jax.scenes.furniture import DRAWER_FLOOR, DRAWER_INSIDE, HANDLE, add_cabinet, add_mark
 from expertgen_jax.scenes.gears import add_gears
 from expertgen_jax.scenes.gripper import FINGER_JOINTS, OPENING, add_gripper
-from expertgen_jax.scenes.hand import HAND_JOINTS, STIFFNESS, add_force_torque_sensor, add_hand
-from expertgen_jax.scenes.panda import add_panda
+from expertgen_jax.scenes.hand import GRIP, HAND_JOINTS, HELD_JOINTS, STIFFNESS, add_force_torque_sensor, add_hand, hold
+from expertgen_jax.scenes.panda import PANDA_JOINTS, add_panda
 from expertgen_jax.scenes.sockets import add_square_hole
 from expertgen_jax.scenes.things import (
     BANANA_LINE,
@@ -39,10 +39,14 @@ __all__ = [
     "CAN_RADIUS",
     "DRAWER_FLOOR",
     "DRAWER_INSIDE",
+    "DRY_FRICTION_SEARCH",
     "FINGER_JOINTS",
+    "GRIP",
     "HANDLE",
     "HAND_JOINTS",
+    "HELD_JOINTS",
     "OPENING",
+    "PANDA_JOINTS",
     "PEACH_RADIUS",
     "PEAR_RADIUS",
     "STIFFNESS",
@@ -66,4 +70,5 @@ __all__ = [
     "add_square_hole",
     "add_strawberry",
     "empty_scene",
+    "hold",
 ]

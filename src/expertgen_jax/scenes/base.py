@@ -2,6 +2,9 @@
 
 import mujoco
 
+DRY_FRICTION_SEARCH = 30
+"""Steps of the line search where joints rub: with 6 the solver stops short of a kink, and friction drives things on."""
+
 
 def empty_scene(timestep: float = 0.005, max_contact_points: int = 12) -> mujoco.MjSpec:
     """A table at z = 0 under a light, with contacts stiff enough for clearances of 0.06 mm.

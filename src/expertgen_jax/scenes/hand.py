@@ -1,6 +1,9 @@
 """A floating hand with six-axis impedance."""
 
 import mujoco
+import numpy as np
+
+from expertgen_jax.scenes.base import DRY_FRICTION_SEARCH
 
 HAND_JOINTS = ("hand_x", "hand_y", "hand_z", "hand_yaw", "hand_pitch", "hand_roll")
 
@@ -54,6 +57,39 @@ def draw_hand(body: mujoco.MjsBody, fingers: bool) -> None:
             material="hand",
             contype=0,
             conaffinity=0,
+        )
+
+
+HELD_JOINTS = ("slip_y", "slip_z", "slip_turn")
+GRIP = 40.0
+"""Force along the pads at which what they hold slips (N), as of 40 N on each side and a friction of 0.5."""
+_RUBBING = 0.006
+"""How far from their middle pads rub, in the mean, where what they hold turns between them (m)."""
+_SLIP = (0.010, 0.35)
+"""How far what is held can slip (m, rad)."""
+_HELD_ARMATURE = (0.1, 1e-3)
+"""Inertia added to what is held (kg, kg m^2): a plug of 20 g would chatter in contact."""
+
+
+def hold(spec: mujoco.MjSpec) -> None:
+    """Lets the body `plug` slip in the fingers, in the plane of their pads: by the joints `HELD_JOINTS`, along y and z
+    of the hand and about its x axis, which dry friction holds."""
+    plug = spec.body("plug")
+    spec.option.ls_iterations = DRY_FRICTION_SEARCH
+    unit = 180 / np.pi if spec.compiler.degree else 1.0
+    for name, axis in zip(HELD_JOINTS, ([0, 1, 0], [0, 0, 1], [1, 0, 0]), strict=True):
+        turns = name == "slip_turn"
+        reach = unit * _SLIP[1] if turns else _SLIP[0]
+        plug.add_joint(
+            name=name,
+            type=mujoco.mjtJoint.mjJNT_HINGE if turns else mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=axis,
+            pos=-np.asarray(plug.pos),
+            limited=True,
+            range=[-reach, reach],
+            frictionloss=_RUBBING * GRIP if turns else GRIP,
+            armature=_HELD_ARMATURE[turns],
+            solimp_friction=[0.9999, 0.9999, 0.001, 0.5, 2.0],  # MuJoCo's friction creeps; so by less than 0.1 mm/s
         )
 
 

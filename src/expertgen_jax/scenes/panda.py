@@ -85,8 +85,9 @@ def add_panda(spec: mujoco.MjSpec, fingers: bool = True) -> mujoco.MjsBody:
     That is as `add_hand` makes it: its origin is the tool centre point, its axes are the world's where the tool points
     down; attach a plug or a gripper in the same way. Actuators: the hand's six, here as an impedance between the sites
     `tool` and `frame`, whose commands are the tool's position (m) and rotation vector (rad) in the world, then a motor
-    for each joint, capped at `POSTURE_TORQUE`; all together are capped at the joints' torques. The forearm and what is
-    beyond collide with the table, with what stands on it, and with things.
+    for each joint, capped at `POSTURE_TORQUE`; all together are capped at the joints' torques, which sensors of the
+    joints' names measure (N m). The forearm and what is beyond collide with the table, with what stands on it, and with
+    things.
 
     Args:
       spec: the scene.
@@ -134,6 +135,9 @@ def add_panda(spec: mujoco.MjSpec, fingers: bool = True) -> mujoco.MjsBody:
     for joint in PANDA_JOINTS:
         motor = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         motor.forcelimited, motor.forcerange = True, [-POSTURE_TORQUE, POSTURE_TORQUE]
+        spec.add_sensor(
+            name=joint, type=mujoco.mjtSensor.mjSENS_JOINTACTFRC, objtype=mujoco.mjtObj.mjOBJ_JOINT, objname=joint
+        )
     return hand
 
 

@@ -6,7 +6,7 @@ a controller's state.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -33,6 +33,11 @@ class Robot(Protocol):
     """Numbers in `qpos` and `qvel`."""
     commands: int
     """Numbers in `ctrl`."""
+    proprioception: Mapping[str, str]
+    """Name and unit of each part of `sense`."""
+
+    def sense(self, data: Any) -> dict[str, Array]:
+        """What it measures of itself, beside where its hand is."""
 
     def pose(self, data: Any) -> Float[Array, "6"]:
         """Where the hand is."""
@@ -95,9 +100,13 @@ class Hand:
     """The floating hand, see `scenes.add_hand`: its pose is its joints' positions."""
 
     joints = commands = len(scenes.HAND_JOINTS)
+    proprioception: Mapping[str, str] = {}
+
+    def sense(self, data: Any) -> dict[str, Array]:
+        """See `Robot`, as for the rest."""
+        return {}
 
     def pose(self, data: Any) -> Float[Array, "6"]:
-        """See `Robot`, as for the rest."""
         return data.qpos[:6]
 
     def velocity(self, data: Any) -> Float[Array, "6"]:
@@ -124,6 +133,8 @@ POSTURE_STIFFNESS = 10.0
 """(N m/rad)."""
 FARTHEST_TURN = 2.2
 """Of the hand, about the vertical (rad): joint 7 ends at 2.9, and half a turn has no rotation vector."""
+WRENCH_RANGE = np.array([20.0] * 3 + [2.0] * 3, np.float32)
+"""Of what is felt at the tool (N, N m)."""
 TORQUE_SHARE, STEP_SHARE, POSTURE_SHARE = 0.8, 0.65, 0.15
 """What the impedance's springs may ask for of the joints' limits of torque, and of its rate, and posture of that; the
 rest is left to damping, to gravity, and to the step that the joints' state here is late by."""
@@ -133,15 +144,32 @@ class Panda:
     """The arm, see `scenes.add_panda`: what is read of it comes from where its links are."""
 
     joints, commands = len(panda.PANDA_JOINTS), 6 + len(panda.PANDA_JOINTS)
+    proprioception: Mapping[str, str] = {
+        "joint_position": "rad",
+        "joint_velocity": "rad/s",
+        "external_wrench": "N, N m",  # on the tool, along the world's axes, clipped to 20 and 2
+    }
 
     def __init__(self, mj: mujoco.MjModel):
         """For the scene that has it."""
         self.hand, self.links = mj.body("hand").id, np.array([mj.body(name).id for name in panda.PANDA_LINKS])
         self.stiffness = np.repeat(np.asarray(scenes.STIFFNESS, np.float32), 3)
         self.torque_step = panda.TORQUE_RATE_LIMIT * mj.opt.timestep
+        self.torques = np.array([mj.sensor(name).adr[0] for name in panda.PANDA_JOINTS])
+
+    def sense(self, data: Any) -> dict[str, Array]:
+        """See `Robot`, as for the rest. The wrench is estimated from the torques that the joints measure, as if the arm
+        stood still: it errs by what moves the arm's mass, and by the joints' friction."""
+        moves, position, velocity = self.jacobian(data), data.qpos[: self.joints], data.qvel[: self.joints]
+        external = panda.JOINT_DAMPING * velocity - data.sensordata[self.torques]
+        wrench = jnp.linalg.solve(moves @ moves.T + 1e-4 * jnp.eye(6), moves @ external)
+        return {
+            "joint_position": position,
+            "joint_velocity": velocity,
+            "external_wrench": jnp.clip(wrench, -WRENCH_RANGE, WRENCH_RANGE),
+        }
 
     def pose(self, data: Any) -> Float[Array, "6"]:
-        """See `Robot`, as for the rest."""
         return _pose(Frames(data.xpos[self.hand], data.xmat[self.hand]))
 
     def velocity(self, data: Any) -> Float[Array, "6"]:

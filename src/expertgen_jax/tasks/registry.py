@@ -9,15 +9,15 @@ import inspect
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.sim import robots
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level, StartsName, Task
+from expertgen_jax.task import GraspName, Level, StartsName, Task
 from expertgen_jax.tasks.assembly import gears, pegs, shapes
 from expertgen_jax.tasks.check import check_task
 from expertgen_jax.tasks.presets import randomized
@@ -30,12 +30,18 @@ class Entry(NamedTuple):
     Attributes:
       make: builds it for a level of randomisation and a robot.
       given: what it is in a line, where the docstring of `make` is of several tasks.
-      starts: where its episodes may start; `make` takes them where there is a choice.
+      choices: what `make` takes besides, such as `starts`, by name.
     """
 
     make: Callable[..., Task]
     given: str = ""
-    starts: tuple[StartsName, ...] = ("own",)
+    choices: Mapping[str, tuple[str, ...]] = {}
+
+    def refused(self, chosen: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Those of the options `chosen`, name and value, between which this task has no choice."""
+        for name, value in chosen.items():
+            if value != USUAL[name] and value not in self.choices.get(name, ()):
+                yield name, value
 
     @property
     def summary(self) -> str:
@@ -48,12 +54,15 @@ class Entry(NamedTuple):
         return inspect.getdoc(getattr(self.make, "func", self.make)) or ""
 
 
-STARTS: tuple[StartsName, ...] = ("own", "automate")
+USUAL = {"starts": "own", "grasp": "fixed"}
+"""Options that not all tasks have, with what holds where nothing is said."""
+GRASPS = {"grasp": get_args(GraspName)}
+SHAPES = {"starts": get_args(StartsName)} | GRASPS
 TASKS: dict[str, Entry] = {
-    **{name: Entry(functools.partial(pegs.peg, name), square.summary) for name, square in pegs.PEGS.items()},
-    **{name: Entry(functools.partial(shapes.shape, name), text, STARTS) for name, text in shapes.SUMMARIES.items()},
-    "gear_on_shaft": Entry(gears.gear_on_shaft),
-    "assembly": Entry(shapes.assembly, starts=STARTS),
+    **{name: Entry(functools.partial(pegs.peg, name), square.summary, GRASPS) for name, square in pegs.PEGS.items()},
+    **{name: Entry(functools.partial(shapes.shape, name), text, SHAPES) for name, text in shapes.SUMMARIES.items()},
+    "gear_on_shaft": Entry(gears.gear_on_shaft, choices=GRASPS),
+    "assembly": Entry(shapes.assembly, choices=SHAPES),
     **{name: Entry(functools.partial(lifting.lift, name), text) for name, text in lifting.SUMMARIES.items()},
     "open_drawer": Entry(drawers.open_drawer),
     "push_pear": Entry(pushing.push_pear),
@@ -67,9 +76,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """Tasks that one command trains one after another."""
 
 
-def load_task(name: str, randomization: Level = "off", robot: RobotName = "hand", starts: StartsName = "own") -> Task:
-    """The task of that name, with that robot and those starts; or, where `name` ends in `.py`, the one that the file's
-    functions make.
+def load_task(
+    name: str,
+    randomization: Level = "off",
+    robot: RobotName = "hand",
+    starts: StartsName = "own",
+    grasp: GraspName = "fixed",
+) -> Task:
+    """The task of that name, with that robot, those starts and that grasp; or, where `name` ends in `.py`, the one that
+    the file's functions make.
 
     A task file defines at module level what `Task` lists, under the same names; `name` defaults to the file's.
 
@@ -83,6 +98,8 @@ def load_task(name: str, randomization: Level = "off", robot: RobotName = "hand"
             raise UserError(f"--robot {robot}: a task file adds a robot in its own `scene`, with `robots.add`")
         if starts != "own":
             raise UserError(f"--starts {starts}: a task file draws them in its own `reset`")
+        if grasp != "fixed":
+            raise UserError(f"--grasp {grasp}: a task file holds what it holds in its own `scene`")
         path = Path(name)
         return _load_file(path, path.stat().st_mtime_ns if path.exists() else 0)
     if name in FAMILIES:
@@ -91,10 +108,11 @@ def load_task(name: str, randomization: Level = "off", robot: RobotName = "hand"
         near = difflib.get_close_matches(name, [*TASKS, *FAMILIES], n=3, cutoff=0.4) or list(TASKS)
         raise UserError(f"--task {name} is unknown; did you mean {' or '.join(near)}? (or give a path to a .py file)")
     entry = TASKS[name]
-    if starts not in entry.starts:
-        having = ", ".join(task for task, other in TASKS.items() if starts in other.starts)
-        raise UserError(f"--starts {starts}: task '{name}' has none such; {having} have")
-    task = entry.make(randomization, robot, **({"starts": starts} if len(entry.starts) > 1 else {}))
+    chosen = {"starts": starts, "grasp": grasp}
+    for option, value in entry.refused(chosen):
+        having = ", ".join(task for task, other in TASKS.items() if value in other.choices.get(option, ()))
+        raise UserError(f"--{option} {value}: task '{name}' has none such; {having} have")
+    task = entry.make(randomization, robot, **{option: chosen[option] for option in entry.choices})
     preset = task.preset if randomization == "off" else randomized(task.preset)
     return dataclasses.replace(task, preset=preset, spectator=robots.spectator(robot, task.spectator))
 

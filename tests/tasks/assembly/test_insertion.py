@@ -72,17 +72,17 @@ def assert_honest(peg, sunk):
     assert sunk[:, -1].min() > -0.0001, "it must still be pressed on, else the test proves nothing"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("backend", "robot"), [*((backend, "hand") for backend in BACKENDS), ("native", "panda")])
 @pytest.mark.parametrize("share", [0.975, 0.5, 0.25])
 @pytest.mark.parametrize("name", PEGS)
-def test_plug_pressed_sideways_stays_out_of_the_walls(press, backend, name, share):
+def test_plug_pressed_sideways_stays_out_of_the_walls(press, backend, robot, name, share):
     peg = PEGS[name]
     start = np.array([0.0, 0.0, peg.length + (1 - share) * peg.depth, 0.0, 0.0, 0.0])
     angles = np.arange(WORLDS) * 2 * np.pi / WORLDS
     ways = np.stack([np.cos(angles), np.sin(angles), np.zeros(WORLDS)], axis=1)
-    # The lead is the most that `control` commands; a command 1 m away saturates the actuator at 30 N.
-    for lead in (peg.lead, 1.0) if name == "peg" else (peg.lead,):
-        path = press(backend, name)(np.tile(start, (WORLDS, 1)), [hold(start, lead * way) for way in ways])
+    # The lead is the most that `control` commands; a command 1 m away saturates the hand's actuator at 30 N.
+    for lead in (peg.lead, 1.0) if name == "peg" and robot == "hand" else (peg.lead,):
+        path = press(backend, name, robot)(np.tile(start, (WORLDS, 1)), [hold(start, lead * way) for way in ways])
         assert_honest(peg, sunk_into_walls(peg, path))
         assert path.xpos[..., 2].max() < peg.length + peg.depth, "it must not escape upwards either"
 

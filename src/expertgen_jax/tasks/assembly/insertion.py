@@ -11,6 +11,7 @@ import numpy as np
 
 from expertgen_jax.sim import robots
 from expertgen_jax.task import Box, Data, Disassembly, Follow, Observe, Senses, Spectator, Start, Task, View
+from expertgen_jax.tasks import joints
 from expertgen_jax.tasks.assembly import scripts
 from expertgen_jax.tasks.assembly.fit import Context, Fit, SensorErrors, Starts, widened
 from expertgen_jax.tasks.assembly.randomization import Randomization
@@ -39,7 +40,6 @@ CONTACT_OBSERVATION = {
 PROPRIOCEPTION = {
     "hand_pose": "m, rad",  # in the world
     **{name: OBSERVATION[name] for name in ("hand_velocity", "target_lead")},
-    **CONTACT_OBSERVATION,
 }
 SHAPE_OBSERVATION = {
     "socket_yaw": "rad",  # as observed
@@ -78,11 +78,17 @@ def insertion(
       lead: caps the force on the plug at so many metres times the hand's stiffness.
     """
     leads = np.array([lead] * 3 + [TURN_LEAD] * 3, np.float32)
+    scene = joints.rubbing(scene, randomization.joints)
     mj = scene().compile()
     robot = robots.of(mj)
+    slips = mj.nq - robot.joints
+    felt_at = mujoco.mj_name2id(mj, mujoco.mjtObj.mjOBJ_SENSOR, "tip_force")
+    wrench_at = slice(0, 0) if felt_at < 0 else slice(mj.sensor_adr[felt_at], mj.sensor_adr[felt_at] + 6)
     table = mj.geom("table").id
     tip_site, hand, plug = mj.site("tip").id, mj.body("hand").id, mj.body("plug").id
     reach = float(mj.body("plug").pos[2])  # negative
+    # A sensor at the tip is the floating hand's; an arm feels by its joints.
+    proprioception = {**PROPRIOCEPTION, **(robot.proprioception or CONTACT_OBSERVATION)}
     parameters = {
         "fit": jax.tree.map(lambda *rows: np.stack(rows).astype(np.float32), *fits),
         "fields": dict(fields),
@@ -121,8 +127,13 @@ def insertion(
         context = Context(fit, jnp.append(beside[:2], 0.0), beside[2], drawn, errors)
         turn = jnp.array([jnp.cos(yaw / 2), 0.0, 0.0, jnp.sin(yaw / 2)])
         delays = jax.random.randint(delay_key, (2,), 0, randomization.max_delay + 1)
-        qpos, ctrl = robot.start(pose)
+        qpos, ctrl = held_at(pose)
         return Start(qpos, context, ctrl, socket[None], turn[None], fields, variant, delays)
+
+    def held_at(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`qpos` and `ctrl` where the hand is at a pose, with the plug in its place."""
+        qpos, ctrl = robot.start(pose)
+        return jnp.append(qpos, jnp.zeros(slips)), ctrl
 
     def sensor_errors(bias: Any, key: jax.Array) -> SensorErrors:
         draw = jax.random.normal(key, (9,))
@@ -139,7 +150,7 @@ def insertion(
         start = reset(key, parameters)
         assert start.mocap_pos is not None and start.mocap_quat is not None
         bottom = start.mocap_pos[0].at[2].add(-reach)
-        qpos, ctrl = robot.start(jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])]))
+        qpos, ctrl = held_at(jnp.concatenate([bottom, jnp.stack([yaw_of(start.mocap_quat), 0.0, 0.0])]))
         return start._replace(qpos=qpos, ctrl=ctrl)
 
     def felt(wrench: jax.Array) -> dict[str, jax.Array]:
@@ -154,7 +165,8 @@ def insertion(
             "hand_pose": pose,
             "hand_velocity": robot.velocity(data),
             "target_lead": robot.target(data) - pose,
-            **felt(data.sensordata[:6]),
+            **felt(data.sensordata[wrench_at]),
+            **robot.sense(data),
         }
 
     def observe(data: Data, context: Context) -> dict[str, jax.Array]:
@@ -164,8 +176,8 @@ def insertion(
         sensed = sense(data)
         if (errors := context.errors) is not None:
             seen_yaw, tip = seen_yaw + errors.yaw, tip.at[:2].add(-errors.place)
-            if mj.nsensordata:
-                sensed |= felt(data.sensordata[:6] + errors.wrench)
+            if felt_at >= 0:
+                sensed |= felt(data.sensordata[wrench_at] + errors.wrench)
         return named(data, context, tip, seen_yaw, sensed)
 
     def true_observe(data: Data, context: Context) -> dict[str, jax.Array]:
@@ -217,7 +229,7 @@ def insertion(
 
     def privileged(data: Data, context: Context) -> jax.Array:
         known = [context.socket_error[:2], context.yaw_error[None], context.drawn]
-        if randomization.held_beside or randomization.held_turned:
+        if randomization.held_beside or randomization.held_turned or slips:
             nominal = data.xpos[hand] + reach * data.xmat[hand][:, 2]
             known += [data.site_xpos[tip_site] - nominal, data.xmat[plug][:, 2] - data.xmat[hand][:, 2]]
         return jnp.concatenate(known)
@@ -260,8 +272,8 @@ def insertion(
         update=update if noisy else None,
         privileged=privileged,
         senses=Senses(
-            PROPRIOCEPTION,
-            sense,
+            proprioception,
+            lambda data: {name: x for name, x in sense(data).items() if name in proprioception},
             cameras={
                 "front": View(eye=(0.0, -0.30, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
                 "side": View(eye=(0.30, 0.0, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),

@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
+from expertgen_jax.scenes import HELD_JOINTS
 from expertgen_jax.sim.robots import IMPEDANCE
 from expertgen_jax.task import Level
+from expertgen_jax.tasks import joints
+from expertgen_jax.tasks.joints import JOINT_RANDOMIZATIONS, JointRandomization
 from expertgen_jax.tasks.ranges import Range, within
 
 
@@ -27,6 +30,8 @@ class Randomization:
       force_noise: the same of its error that is new at every control step.
       held_beside: how far the plug sits beside its place in the hand along each axis, up to (m); only critics see it.
       held_turned: how far it is turned about each axis, up to (rad).
+      grip: of a plug that is held, the force at which it slips, factor.
+      joints: of an arm.
       max_delay: observations, and actions, come late by up to so many control steps, constant over an episode.
     """
 
@@ -40,13 +45,15 @@ class Randomization:
     force_noise: float = 0.0
     held_beside: float = 0.0
     held_turned: float = 0.0
+    grip: Range = (1.0, 1.0)
+    joints: JointRandomization = JOINT_RANDOMIZATIONS["off"]
     max_delay: int = 0
 
     def draw(
         self, mj: mujoco.MjModel, fields: Mapping[str, jax.Array], key: jax.Array
     ) -> tuple[dict[str, jax.Array], jax.Array]:
         """The model fields of an episode: those given, and on top what these ranges do not leave alone; and where in
-        these ranges friction, stiffness and mass lie, each in [-1, 1], for critics."""
+        these ranges friction, stiffness, mass and more lie, each in [-1, 1], for critics."""
         friction_key, stiffness_key, mass_key, place_key, turn_key = jax.random.split(key, 5)
         plug, drawn = mj.body("plug").id, dict(fields)
         places: list[jax.Array] = []
@@ -75,7 +82,12 @@ class Randomization:
             half = jax.random.uniform(turn_key, (3,), minval=-0.5, maxval=0.5) * self.held_turned
             quat = jnp.concatenate([jnp.ones(1), half])  # of a small rotation
             drawn["body_quat"] = base("body_quat").at[plug].set(quat / jnp.linalg.norm(quat))
-        return drawn, jnp.array(places)
+        held = [joint for joint in range(mj.njnt) if mj.joint(joint).name in HELD_JOINTS]
+        if held and self.grip != Randomization.grip:
+            factor = uniform(jax.random.fold_in(key, 0), self.grip)
+            drawn["dof_frictionloss"] = base("dof_frictionloss").at[mj.jnt_dofadr[held]].multiply(factor)
+        drawn, of_joints = joints.draw(mj, self.joints, drawn, jax.random.fold_in(key, 1))
+        return drawn, jnp.append(jnp.array(places), of_joints)
 
 
 RANDOMIZATIONS: dict[Level, Randomization] = {
@@ -90,6 +102,8 @@ RANDOMIZATIONS: dict[Level, Randomization] = {
         force_noise=0.1,
         held_beside=0.001,
         held_turned=0.01,
+        grip=(0.7, 1.3),
+        joints=JOINT_RANDOMIZATIONS["default"],
         max_delay=1,
     ),
     "strong": Randomization(
@@ -103,6 +117,8 @@ RANDOMIZATIONS: dict[Level, Randomization] = {
         force_noise=0.2,
         held_beside=0.003,
         held_turned=0.035,
+        grip=(0.5, 1.5),
+        joints=JOINT_RANDOMIZATIONS["strong"],
         max_delay=2,
     ),
 }

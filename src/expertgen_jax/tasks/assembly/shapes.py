@@ -15,7 +15,7 @@ from expertgen_jax import scenes
 from expertgen_jax.scenes import Fitting
 from expertgen_jax.sim import physics, robots
 from expertgen_jax.sim.robots import RobotName
-from expertgen_jax.task import Level, StartsName, Task
+from expertgen_jax.task import GraspName, Level, StartsName, Task
 from expertgen_jax.tasks.assembly.fit import Starts, of_fitting
 from expertgen_jax.tasks.assembly.insertion import CONTACT_OBSERVATION, OBSERVATION, SHAPE_OBSERVATION, insertion
 from expertgen_jax.tasks.assembly.randomization import RANDOMIZATIONS
@@ -86,7 +86,13 @@ AUTOMATE = Starts(
 AUTOMATE_FRICTION = (0.75, 1.0)
 
 
-def shape(name: str, randomization: Level = "off", robot: RobotName = "hand", starts: StartsName = "own") -> Task:
+def shape(
+    name: str,
+    randomization: Level = "off",
+    robot: RobotName = "hand",
+    starts: StartsName = "own",
+    grasp: GraspName = "fixed",
+) -> Task:
     """A part goes into, or over, another: one of `SHAPES`.
 
     Task:
@@ -97,17 +103,20 @@ def shape(name: str, randomization: Level = "off", robot: RobotName = "hand", st
         start (within 20 mm of the axis, tilted and turned by up to 5 degrees) and the errors of what is seen. With
         `--randomization` also friction, the hand's stiffness, the part's mass and play, how it is held (1 or 3 mm, 0.6
         or 2 degrees off), a jitter of what is seen, errors of the force sensor, and delays of up to 1 or 2
-        control steps. With `--starts automate` what AutoMate draws in Isaac Lab: the part 47 mm above, turned by up to
-        45 degrees, the table and the counterpart up to 100 mm high, seen 1 mm off, friction from 0.75 to 1.
+        control steps. With `--grasp held` the part can slip in the fingers. With `--starts automate` what AutoMate
+        draws in Isaac Lab: the part 47 mm above, turned by up to 45 degrees, the table and the counterpart up to 100 mm
+        high, seen 1 mm off, friction from 0.75 to 1.
     Success:
         The part is within 1 mm, or 4 % of the depth, of its assembled height, inside 1.1 times the clearance (2.5 mm
         along a plate or bar, where nothing holds it), tilted by less than 3 degrees and turned within 1.1 times what
         the clearance allows, for 5 control steps in a row (0.25 s).
     """
-    return _task(name, (name,), randomization, robot, starts)
+    return _task(name, (name,), randomization, robot, starts, grasp)
 
 
-def assembly(randomization: Level = "off", robot: RobotName = "hand", starts: StartsName = "own") -> Task:
+def assembly(
+    randomization: Level = "off", robot: RobotName = "hand", starts: StartsName = "own", grasp: GraspName = "fixed"
+) -> Task:
     """All nine shapes at once, for one policy that is told which it holds: the generalist's task.
 
     Task:
@@ -118,14 +127,16 @@ def assembly(randomization: Level = "off", robot: RobotName = "hand", starts: St
     Success:
         As of the shape.
     """
-    return _task("assembly", tuple(SHAPES), randomization, robot, starts)
+    return _task("assembly", tuple(SHAPES), randomization, robot, starts, grasp)
 
 
-def _task(name: str, shapes: tuple[str, ...], randomization: Level, robot: RobotName, starts: StartsName) -> Task:
+def _task(
+    name: str, shapes: tuple[str, ...], randomization: Level, robot: RobotName, starts: StartsName, grasp: GraspName
+) -> Task:
     rows = [list(SHAPES).index(shape) for shape in shapes]
-    fields, per_play = ({field: values[rows] for field, values in table.items()} for table in _fields(robot))
+    fields, per_play = ({field: values[rows] for field, values in table.items()} for table in _fields(robot, grasp))
     fits = [of_fitting(SHAPES[x], MISJUDGED.get(x, 0.0008)) for x in shapes]
-    scene = functools.partial(_scene, SHAPES["pin_in_block"], robot)
+    scene = functools.partial(_scene, SHAPES["pin_in_block"], robot, grasp)
     begin, ranges = STARTS, RANDOMIZATIONS[randomization]
     if starts == "automate":
         begin, ranges = AUTOMATE, dataclasses.replace(ranges, friction=AUTOMATE_FRICTION)
@@ -144,19 +155,23 @@ def _task(name: str, shapes: tuple[str, ...], randomization: Level, robot: Robot
 
 
 @functools.cache
-def _fields(robot: RobotName = "hand") -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _fields(
+    robot: RobotName = "hand", grasp: GraspName = "fixed"
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Model fields of every shape, and by how much they grow where the play doubles: sizes are linear in it."""
     fittings = list(SHAPES.values())
     wide = [dataclasses.replace(fitting, play=1.5 * fitting.play) for fitting in fittings]
-    both = physics.variants([_scene(fitting, robot).compile() for fitting in fittings + wide])
+    both = physics.variants([_scene(fitting, robot, grasp).compile() for fitting in fittings + wide])
     nominal = {name: rows[: len(fittings)] for name, rows in both.items()}
     return nominal, {name: 2 * (rows[len(fittings) :] - nominal[name]) for name, rows in both.items()}
 
 
-def _scene(fitting: Fitting, robot: RobotName = "hand") -> mujoco.MjSpec:
+def _scene(fitting: Fitting, robot: RobotName = "hand", grasp: GraspName = "fixed") -> mujoco.MjSpec:
     spec = scenes.empty_scene()
     # Where sizes differ from world to world, a tree of bounding boxes made for one of them leads astray.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
     scenes.add_fitting(spec, robots.add(robot, spec), fitting, PLUG_LENGTH)
+    if grasp == "held":
+        scenes.hold(spec)
     scenes.add_force_torque_sensor(spec, "tip")
     return spec

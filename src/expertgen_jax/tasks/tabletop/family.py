@@ -15,6 +15,7 @@ import numpy as np
 
 from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import Box, Data, Level, Reset, Script, Senses, Spectator, Start, Task, View
+from expertgen_jax.tasks import joints
 from expertgen_jax.tasks.tabletop import gripping
 from expertgen_jax.tasks.tabletop.gripping import HAND_OBSERVATION, Gripper, Phase
 from expertgen_jax.tasks.tabletop.randomization import RANDOMIZATIONS, Episode, Eyes
@@ -182,6 +183,8 @@ def task(
       randomization: how much of the physics, and of what is seen, differs from episode to episode.
       preset: see `Task`.
     """
+    ranges = RANDOMIZATIONS[randomization]
+    scene = joints.rubbing(scene, ranges.joints)
     mj = scene().compile()
     gripper = Gripper(mj)
     plain = Task(
@@ -199,8 +202,8 @@ def task(
         nominal_reset=functools.partial(reset, reach=0.0),
         follow=gripper.follow,
         senses=Senses(
-            gripping.PROPRIOCEPTION,
-            gripper.sense,
+            {**gripping.PROPRIOCEPTION, **gripper.robot.proprioception},
+            lambda data: gripper.sense(data) | gripper.robot.sense(data),
             cameras={
                 "front": View(eye=(0.0, -0.45, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
                 "side": View(eye=(0.45, 0.0, 0.35), target=(0.0, 0.0, 0.05), fovy=0.8),
@@ -216,7 +219,6 @@ def task(
     )
     if randomization == "off":
         return plain
-    ranges = RANDOMIZATIONS[randomization]
     return seen_by(plain, Eyes(mj, ranges, gripping.CONTROL_DT, bodies, drawer))
 
 

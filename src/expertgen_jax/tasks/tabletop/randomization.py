@@ -18,6 +18,8 @@ import numpy as np
 from expertgen_jax import scenes
 from expertgen_jax.sim.robots import IMPEDANCE
 from expertgen_jax.task import PORTABLE, Data, Level
+from expertgen_jax.tasks import joints
+from expertgen_jax.tasks.joints import JOINT_RANDOMIZATIONS, JointRandomization
 from expertgen_jax.tasks.ranges import Range, within
 
 
@@ -34,6 +36,7 @@ class Randomization:
       jitter: standard deviations of the error that is new at every control step (m, rad).
       late: control steps by which things are seen late, at most, constant over an episode.
       dropped: how often a thing is not seen, so that the last report stands.
+      joints: of an arm.
       max_delay: actions come late by up to so many control steps, constant over an episode.
     """
 
@@ -45,6 +48,7 @@ class Randomization:
     jitter: Range = (0.0, 0.0)
     late: int = 0
     dropped: float = 0.0
+    joints: JointRandomization = JOINT_RANDOMIZATIONS["off"]
     max_delay: int = 0
 
 
@@ -59,6 +63,7 @@ RANDOMIZATIONS: dict[Level, Randomization] = {
         jitter=(0.001, 0.01),
         late=1,
         dropped=0.02,
+        joints=JOINT_RANDOMIZATIONS["default"],
         max_delay=1,
     ),
     "strong": Randomization(
@@ -70,6 +75,7 @@ RANDOMIZATIONS: dict[Level, Randomization] = {
         jitter=(0.002, 0.02),
         late=2,
         dropped=0.05,
+        joints=JOINT_RANDOMIZATIONS["strong"],
         max_delay=2,
     ),
 }
@@ -152,6 +158,7 @@ class Eyes:
             "body_mass": _compiled(mj.body_mass).at[free].multiply(jnp.array(masses)),
             "body_inertia": _compiled(mj.body_inertia).at[free].multiply(jnp.array(masses)[:, None]),
         }
+        fields, of_joints = joints.draw(mj, ranges.joints, fields, jax.random.fold_in(key, 0))
         n = len(self.bodies)
         beside = jax.random.uniform(keys[1], (n, 3), minval=-1.0) * jnp.array(
             [*[ranges.beside[0]] * 2, ranges.beside[1]]
@@ -160,7 +167,7 @@ class Eyes:
         line = jax.tree.map(lambda x: jnp.zeros((ranges.late + 1, *x.shape)), sight)
         late = jax.random.randint(keys[2], (), 0, ranges.late + 1)
         delay = jax.random.randint(keys[3], (), 0, ranges.max_delay + 1)
-        episode = Episode(drawn, beside, late, line, sight, sight, jnp.bool_(False))
+        episode = Episode(jnp.append(drawn, of_joints), beside, late, line, sight, sight, jnp.bool_(False))
         return fields, episode, jnp.stack([0 * delay, delay])
 
     def update(self, data: Data, episode: Episode, key: jax.Array) -> Episode:
