@@ -135,10 +135,11 @@ def test_an_arms_joints_rub_and_a_hand_has_none():
 
     def drawn(name):
         mj = joints.rubbing(functools.partial(gripping.scene, name), ranges)().compile()
-        return mj, *jax.vmap(lambda key: joints.draw(mj, ranges, {}, key))(keys)
+        fields, places = jax.vmap(lambda key: joints.draw(mj, ranges, {}, key))(keys)
+        return mj, fields, np.array(places).T
 
     _, fields, places = drawn("hand")
-    assert fields == {} and places.shape == (400, 0)
+    assert fields == {} and not places.size
     mj, fields, places = drawn("panda")
     for values, bounds, place in (
         (fields["dof_frictionloss"], ranges.friction, places[:, 0]),

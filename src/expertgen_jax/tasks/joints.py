@@ -39,9 +39,9 @@ def rubbing(scene: Callable[[], mujoco.MjSpec], ranges: JointRandomization) -> C
 
     def rough() -> mujoco.MjSpec:
         spec = scene()
-        spec.option.ls_iterations = DRY_FRICTION_SEARCH
         for name in PANDA_JOINTS:
             if (joint := spec.joint(name)) is not None:
+                spec.option.ls_iterations = DRY_FRICTION_SEARCH
                 joint.frictionloss, joint.solimp_friction = ranges.friction[1], [0.99, 0.99, 0.001, 0.5, 2.0]
         return spec
 
@@ -50,14 +50,14 @@ def rubbing(scene: Callable[[], mujoco.MjSpec], ranges: JointRandomization) -> C
 
 def draw(
     mj: mujoco.MjModel, ranges: JointRandomization, fields: Mapping[str, jax.Array], key: jax.Array
-) -> tuple[dict[str, jax.Array], jax.Array]:
+) -> tuple[dict[str, jax.Array], list[jax.Array]]:
     """The model fields of an episode on top of those given, and where in the ranges they lie, each in [-1, 1], for
     critics; nothing of both where there is no arm, or nothing to draw."""
     names = [mj.joint(i).name for i in range(mj.njnt)]
     if ranges == JointRandomization() or PANDA_JOINTS[0] not in names:
-        return dict(fields), jnp.zeros(0)
+        return dict(fields), []
     dofs = jnp.array([mj.jnt_dofadr[names.index(name)] for name in PANDA_JOINTS])
-    places = jax.random.uniform(key, (2,), minval=-1.0)
+    places = list(jax.random.uniform(jax.random.fold_in(key, 1), (2,), minval=-1.0))
     base = {
         name: jnp.asarray(fields.get(name, getattr(mj, name)), jnp.float32)
         for name in ("dof_frictionloss", "dof_damping")

@@ -133,7 +133,7 @@ def insertion(
     def held_at(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`qpos` and `ctrl` where the hand is at a pose, with the plug in its place."""
         qpos, ctrl = robot.start(pose)
-        return jnp.append(qpos, jnp.zeros(slips)), ctrl
+        return (jnp.append(qpos, jnp.zeros(slips)) if slips else qpos), ctrl
 
     def sensor_errors(bias: Any, key: jax.Array) -> SensorErrors:
         draw = jax.random.normal(key, (9,))

@@ -86,8 +86,8 @@ class Randomization:
         if held and self.grip != Randomization.grip:
             factor = uniform(jax.random.fold_in(key, 0), self.grip)
             drawn["dof_frictionloss"] = base("dof_frictionloss").at[mj.jnt_dofadr[held]].multiply(factor)
-        drawn, of_joints = joints.draw(mj, self.joints, drawn, jax.random.fold_in(key, 1))
-        return drawn, jnp.append(jnp.array(places), of_joints)
+        drawn, of_joints = joints.draw(mj, self.joints, drawn, key)
+        return drawn, jnp.array(places + of_joints)
 
 
 RANDOMIZATIONS: dict[Level, Randomization] = {

@@ -158,7 +158,7 @@ class Eyes:
             "body_mass": _compiled(mj.body_mass).at[free].multiply(jnp.array(masses)),
             "body_inertia": _compiled(mj.body_inertia).at[free].multiply(jnp.array(masses)[:, None]),
         }
-        fields, of_joints = joints.draw(mj, ranges.joints, fields, jax.random.fold_in(key, 0))
+        fields, of_joints = joints.draw(mj, ranges.joints, fields, key)
         n = len(self.bodies)
         beside = jax.random.uniform(keys[1], (n, 3), minval=-1.0) * jnp.array(
             [*[ranges.beside[0]] * 2, ranges.beside[1]]
@@ -167,7 +167,8 @@ class Eyes:
         line = jax.tree.map(lambda x: jnp.zeros((ranges.late + 1, *x.shape)), sight)
         late = jax.random.randint(keys[2], (), 0, ranges.late + 1)
         delay = jax.random.randint(keys[3], (), 0, ranges.max_delay + 1)
-        episode = Episode(jnp.append(drawn, of_joints), beside, late, line, sight, sight, jnp.bool_(False))
+        drawn = jnp.append(drawn, jnp.array(of_joints)) if of_joints else drawn
+        episode = Episode(drawn, beside, late, line, sight, sight, jnp.bool_(False))
         return fields, episode, jnp.stack([0 * delay, delay])
 
     def update(self, data: Data, episode: Episode, key: jax.Array) -> Episode:
