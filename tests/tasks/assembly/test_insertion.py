@@ -72,9 +72,15 @@ def assert_honest(peg, sunk):
     assert sunk[:, -1].min() > -0.0001, "it must still be pressed on, else the test proves nothing"
 
 
-@pytest.mark.parametrize(("backend", "robot"), [*((backend, "hand") for backend in BACKENDS), ("native", "panda")])
 @pytest.mark.parametrize("share", [0.975, 0.5, 0.25])
-@pytest.mark.parametrize("name", PEGS)
+@pytest.mark.parametrize(
+    ("backend", "robot", "name"),
+    [
+        *((backend, "hand", name) for backend in BACKENDS for name in PEGS),
+        *(("native", "panda", name) for name in PEGS),
+        ("mjx", "panda", "peg"),
+    ],
+)
 def test_plug_pressed_sideways_stays_out_of_the_walls(press, backend, robot, name, share):
     peg = PEGS[name]
     start = np.array([0.0, 0.0, peg.length + (1 - share) * peg.depth, 0.0, 0.0, 0.0])
@@ -85,6 +91,17 @@ def test_plug_pressed_sideways_stays_out_of_the_walls(press, backend, robot, nam
         path = press(backend, name, robot)(np.tile(start, (WORLDS, 1)), [hold(start, lead * way) for way in ways])
         assert_honest(peg, sunk_into_walls(peg, path))
         assert path.xpos[..., 2].max() < peg.length + peg.depth, "it must not escape upwards either"
+
+
+@pytest.mark.slow
+def test_the_arm_presses_alike_on_both_engines(press):
+    start = np.array([0.0, 0.0, LENGTH + DEPTH / 2, 0.0, 0.0, 0.0])
+    targets = [hold(start, [0.008, -0.004, -0.006])]
+    native, mjx = (press(backend, "peg", "panda")(start[None], targets) for backend in BACKENDS)
+    np.testing.assert_allclose(native.xpos, mjx.xpos, atol=3e-4)  # on the way: they touch a substep apart
+    np.testing.assert_allclose(native.xpos[:, -10:], mjx.xpos[:, -10:], atol=2e-5)
+    np.testing.assert_allclose(native.xmat[:, -10:], mjx.xmat[:, -10:], atol=1e-3)
+    assert np.abs(native.xpos - start[:3]).max() > 0.005
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
