@@ -24,6 +24,8 @@ DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "results"
 RUNS = [(family, level) for family in ("peg", "assembly", "tabletop") for level in ("", "default", "strong")]
 """Files of experts: what they are of, and how randomised."""
+OTHERS = [("assembly", "held")]
+"""Those of experts with a plug that slips, and with the arm."""
 HEADINGS = ("Task", "Randomisation", "Success")
 Row = Mapping[str, str]
 
@@ -92,7 +94,7 @@ def results(name: str) -> str:
         {"seed": str(run["seed"]), **success_columns(run), "made by": f"[`{path.stem}`](../../results/{path.name})"}
         for path in sorted(RESULTS.glob("*.json"))
         for run in json.loads(path.read_text()).get("runs", ())
-        if run["task"] == name and path.stem.partition("_")[::2] in RUNS
+        if run["task"] == name and path.stem.partition("_")[::2] in RUNS + OTHERS
     ]
     return (
         table(rows) + "\n\nStrict success; [Results](../results.md) says how it was measured." if rows else "None yet."
@@ -149,6 +151,11 @@ def percent(figures: Mapping[str, Any], rule: str = "success", interval: str = "
     return f"{figures[rule]:.1%}".replace("%", " %") + (f" [{low:.1f}, {high:.1f}]" if interval else "")
 
 
+def of(run: Mapping[str, Any]) -> dict[str, str]:
+    """Task and seed of a run."""
+    return {"task": f"`{run['task']}`", "seed": str(run["seed"])}
+
+
 def success_columns(run: Mapping[str, Any]) -> dict[str, str]:
     """Script, prior and expert of a run."""
     return {
@@ -189,7 +196,25 @@ def assembly() -> str:
     rows = []
     for run in load("assembly")["runs"]:
         lenient = percent(run["expert"], "success_lenient")
-        rows.append({"task": f"`{run['task']}`", **success_columns(run), "lenient": lenient, "wall time": seconds(run)})
+        rows.append({**of(run), **success_columns(run), "lenient": lenient, "wall time": seconds(run)})
+    return table(rows)
+
+
+def generalist() -> str:
+    """One policy for nine shapes: its success on each of them."""
+    runs = [run for run in load("assembly")["runs"] if run["task"] == "assembly"]
+    found = {f"seed {run['seed']}": run["expert"]["variants"] for run in runs}
+    return table([{"": f"`{name}`", **{s: percent({"success": x[name]}) for s, x in found.items()}} for name in SHAPES])
+
+
+def others() -> str:
+    """Experts with a plug that slips, and with the arm."""
+    rows = []
+    for name in OTHERS:
+        data = load("_".join(name))
+        for run in data["runs"]:
+            made = {"robot": data["robot"], "grasp": data["grasp"]}
+            rows.append({**of(run), **made, **success_columns(run), "wall time": seconds(run)})
     return table(rows)
 
 
@@ -197,7 +222,7 @@ def tabletop() -> str:
     """Tasks on a table beside the paper's figures."""
     rows = []
     for run in load("tabletop")["runs"]:
-        rows.append({"task": f"`{run['task']}`", **success_columns(run), "wall time": seconds(run)})
+        rows.append({**of(run), **success_columns(run), "wall time": seconds(run)})
     return table(rows)
 
 
@@ -217,7 +242,7 @@ def randomised() -> str:
     for run in randomised_runs("default", "strong"):
         rows.append(
             {
-                "task": f"`{run['task']}`",
+                **of(run),
                 "level": run["level"],
                 **success_columns(run),
                 "without randomisation": percent(run["expert_off"]),
@@ -294,8 +319,8 @@ def throughput() -> str:
 
 def headline() -> str:
     """Means of the families and the tutorial, for the README."""
-    shapes = [run for run in load("assembly")["runs"] if run["task"] in SHAPES]
-    seeds = load("peg")["runs"]
+    insertions, seeds = load("assembly")["runs"], load("peg")["runs"]
+    shapes = [run for run in insertions if run["task"] in SHAPES and run["seed"] == 1]
     groups = {f"`peg`, seeds 1 to {len(seeds)}": seeds, "nine shapes of AutoMate": shapes}
     groups["eight table-top tasks"] = load("tabletop")["runs"]
     default, strong = (randomised_runs(level) for level in ("default", "strong"))
@@ -319,7 +344,19 @@ def headline() -> str:
 
 TABLES = {
     function.__name__: function
-    for function in (peg, assembly, tabletop, randomised, paper, students, budgets, throughput, headline)
+    for function in (
+        peg,
+        assembly,
+        generalist,
+        others,
+        tabletop,
+        randomised,
+        paper,
+        students,
+        budgets,
+        throughput,
+        headline,
+    )
 }
 """By the name between the markers."""
 
