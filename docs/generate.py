@@ -204,7 +204,7 @@ def generalist() -> str:
     """One policy for nine shapes: its success on each of them."""
     runs = [run for run in load("assembly")["runs"] if run["task"] == "assembly"]
     found = {f"seed {run['seed']}": run["expert"]["variants"] for run in runs}
-    return table([{"": f"`{name}`", **{s: percent({"success": x[name]}) for s, x in found.items()}} for name in SHAPES])
+    return table([{"": f"`{name}`", **{s: percent(x[name]) for s, x in found.items()}} for name in SHAPES])
 
 
 def others() -> str:
