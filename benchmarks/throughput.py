@@ -30,7 +30,8 @@ from expertgen_jax.sim import episode, physics
 from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.task import View
 from expertgen_jax.tasks import registry
-from expertgen_jax.vision import camera
+from expertgen_jax.vision import appearance, camera
+from expertgen_jax.vision.appearance import VISUAL_RANDOMIZATIONS
 
 PICTURES = (32, 64)
 """Height and width of pictures to measure (pixels)."""
@@ -38,7 +39,7 @@ PICTURES = (32, 64)
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """Steps/s of bare physics, acting, learning and whole iterations, the ratios between them, and depth pictures/s."""
+    """Steps/s of bare physics, acting, learning and whole iterations, the ratios between them, and pictures/s."""
 
     task: str = "peg"
     """Name of a task or path to a task file."""
@@ -98,6 +99,7 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
     views = tuple(env.task.cameras.values())
     if views:
         programs |= {f"depth_{size}": (depth_pictures(env, views, size), state.worlds) for size in PICTURES}
+        programs |= {f"colour_{size}": (colour_pictures(env, size), state.worlds) for size in PICTURES}
     calls = {name: compiled(*program) for name, program in programs.items()}
     if backend == "native":
         calls["physics"] = bare_native(env, jax.device_get(work))
@@ -119,7 +121,12 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
         "iteration_env_steps_per_s": substeps / env.nstep / times["iteration"],
         "in_jit_over_bare_physics": bare_physics / times["physics_in_jit"],
         "acting_over_parts": (bare_physics + times["sampling"]) / times["acting"],
-        **{f"depth_{n}x{n}_per_s": worlds * len(views) / times[f"depth_{n}"] for n in PICTURES if views},
+        **{
+            f"{kind}_{n}x{n}_per_s": worlds * len(views) / times[f"{kind}_{n}"]
+            for kind in ("depth", "colour")
+            for n in PICTURES
+            if views
+        },
         "iteration_over_parts": (bare_physics + times["sampling"] + times["learning"]) / times["iteration"],
     }
     medians = {name: float(np.median(rounds)) for name, rounds in figures.items()}  # by round: a machine's speed drifts
@@ -133,6 +140,19 @@ def depth_pictures(env: Env, views: tuple[View, ...], size: int) -> Callable[[Wo
         geoms = camera.visible(env.model.mj, world.data, world.fields)
         cameras = [camera.of_view(env.model.mj, world.data, view) for view in views]
         return jnp.stack([camera.render(geoms, view, size, size).depth for view in cameras])
+
+    return jax.vmap(see)
+
+
+def colour_pictures(env: Env, size: int) -> Callable[[World], jax.Array]:
+    """Colour pictures of all worlds by all cameras, `[worlds, views, size, size, 3]`, under the default visual
+    randomisation, with patterns and shadows."""
+    ranges, mj = VISUAL_RANDOMIZATIONS["default"], env.model.mj
+
+    def see(world: World) -> jax.Array:
+        look_key, picture_key = jax.random.split(jax.random.fold_in(world.key, world.steps))
+        look = appearance.draw(ranges, env.task, mj, look_key)
+        return appearance.see(ranges, env.task, mj, world, look, size, picture_key).rgb
 
     return jax.vmap(see)
 

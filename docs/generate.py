@@ -312,6 +312,7 @@ def throughput() -> str:
         "iteration_env_steps_per_s": "whole iteration, control steps/s",
         "depth_32x32_per_s": "depth pictures/s, 32 x 32",
         "depth_64x64_per_s": "depth pictures/s, 64 x 64",
+        "colour_64x64_per_s": "colour pictures/s with patterns and shadows, 64 x 64",
     }
     columns = {row["physics"]: row for row in load("throughput")["rows"]}
     return table([{"": text, **{p: f"{row[key]:,.0f}" for p, row in columns.items()}} for key, text in names.items()])
