@@ -639,6 +639,12 @@ def test_a_run_without_an_expert_teaches_nobody(small_run, tmp_path):
     assert code == 2 and "holds no expert yet: finish steer with the same directory first" in err
 
 
+def test_reproduce_says_where_no_task_has_what_is_asked_for(tmp_path):
+    code, _, err = call("reproduce", "tabletop", "--grasp", "held", "--out", str(tmp_path / "table.json"))
+    assert code == 2 and "none of its tasks has a choice of starts and grasp" in err, err
+    assert not (tmp_path / "table.json").exists()
+
+
 @pytest.mark.slow
 def test_interrupting_reproduce_ends_its_run(tmp_path):
     process = start("reproduce.py", "peg", "--seeds", "1", "--runs", str(tmp_path), "--out", str(tmp_path / "peg.json"))

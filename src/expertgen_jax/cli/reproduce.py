@@ -83,7 +83,8 @@ def reproduce(args: Reproduce) -> None:
         known = ", ".join((*reproduction.STUDENTS, *reproduction.VARIANTS))
         raise UserError(f"--students {min(unknown)}: choose of {known}")
     able = [task for task in reproduction.EXPERIMENTS[args.experiment] if not any(TASKS[task].refused(chosen))]
-    tasks = args.tasks or able
+    if not (tasks := args.tasks or able):
+        raise UserError(f"reproduce {args.experiment}: none of its tasks has a choice of {' and '.join(chosen)}")
     for seed, task, (name, flags) in itertools.product(args.seeds, tasks, variants.items()):
         run_dir = args.runs / f"{task}-{backend}{suffix.replace('_', '-')}{f'-{name}' if name else ''}-{seed}"
         row = reproduction.reproduce(task, seed, [*options, *flags], run_dir, args.transfer_episodes)

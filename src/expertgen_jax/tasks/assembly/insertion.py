@@ -166,7 +166,6 @@ def insertion(
             "hand_velocity": robot.velocity(data),
             "target_lead": robot.target(data) - pose,
             **felt(data.sensordata[wrench_at]),
-            **robot.sense(data),
         }
 
     def observe(data: Data, context: Context) -> dict[str, jax.Array]:
@@ -273,7 +272,7 @@ def insertion(
         privileged=privileged,
         senses=Senses(
             proprioception,
-            lambda data: {name: x for name, x in sense(data).items() if name in proprioception},
+            lambda data: {n: x for n, x in (sense(data) | robot.sense(data)).items() if n in proprioception},
             cameras={
                 "front": View(eye=(0.0, -0.30, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
                 "side": View(eye=(0.30, 0.0, 0.20), target=(0.0, 0.0, 0.04), fovy=0.5),
