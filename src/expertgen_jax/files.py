@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,17 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yields a path for a folder that becomes `folder`, which must not be there, on success and vanishes on failure."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary / folder.name
+        (temporary / folder.name).rename(folder)
+    finally:
+        shutil.rmtree(temporary)
 
 
 def remove_leftovers(folder: Path) -> None:

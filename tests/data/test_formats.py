@@ -2,16 +2,22 @@
 
 import io
 import json
+import shutil
+from pathlib import Path
 
 import h5py
+import numcodecs
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from expertgen_jax.data import conversion, lerobot, robomimic
+from expertgen_jax.data import conversion, diffusion_policy, lerobot, robomimic
 from expertgen_jax.data.recording import Recording, checked
 from expertgen_jax.errors import UserError
 
@@ -28,13 +34,14 @@ def recording(pictures=True, success=(True, False, True)):
 
 
 def written(kind, tmp_path, **how):
-    path = tmp_path / ("set" if kind is lerobot else "set.hdf5")
+    path = tmp_path / {lerobot: "set", robomimic: "set.hdf5", diffusion_policy: "set.zarr"}[kind]
     names = ({"obs": list("abcdef")},) if kind is lerobot else ()
-    kind.write(path, recording(**how), "peg", *names)
+    task = () if kind is diffusion_policy else ("peg",)
+    kind.write(path, recording(**how), *task, *names)
     return path
 
 
-@pytest.mark.parametrize("kind", [lerobot, robomimic])
+@pytest.mark.parametrize("kind", [lerobot, robomimic, diffusion_policy])
 @pytest.mark.parametrize("success", [(True, False, True), None])
 def test_what_is_written_is_read_bit_by_bit(kind, success, tmp_path):
     before, after = recording(success=success), conversion.read(written(kind, tmp_path, success=success))
@@ -89,6 +96,116 @@ def test_robomimics_files_are_as_it_describes_them(tmp_path):
         assert demo["next_obs"].keys() == demo["obs"].keys()
     with pytest.raises(UserError, match=r"ends in \.hdf5"):
         robomimic.write(tmp_path / "set", recording(), "peg")
+
+
+def test_replay_buffers_are_as_diffusion_policy_has_them(tmp_path):
+    folder = written(diffusion_policy, tmp_path)
+    root = zarr.open_group(folder, mode="r")
+    assert root.metadata.zarr_format == 2  # as its authors' zarr reads
+    assert set(root["data"]) == {"action", "obs", "qpos", "mocap_pos", "front"}
+    np.testing.assert_array_equal(root["meta/episode_ends"][:], [5, 6, 9])
+    np.testing.assert_array_equal(root["data/front"][:], recording().arrays["images.front"])
+    with pytest.raises(UserError, match="is there already"):
+        diffusion_policy.write(folder, recording())
+    archive = shutil.make_archive(str(tmp_path / "set.zarr"), "zip", folder)
+    np.testing.assert_array_equal(conversion.read(Path(archive)).arrays["actions"], recording().arrays["actions"])
+
+
+def test_a_buffer_of_theirs_needs_a_rate(tmp_path):
+    """Without ours, as theirs are: `keypoint` and the rest are left aside."""
+    root = zarr.open_group(tmp_path / "pusht.zarr", mode="w", zarr_format=2)
+    rows = np.arange(18, dtype=np.float64).reshape(9, 2)
+    data = root.create_group("data")
+    for name in ("action", "state", "keypoint"):
+        data.create_array(name, data=rows)
+    root.create_group("meta").create_array("episode_ends", data=np.array([4, 9]))
+    with pytest.raises(UserError, match="give --rate"):
+        conversion.read(tmp_path / "pusht.zarr")
+    found = conversion.read(tmp_path / "pusht.zarr", 10.0)
+    assert found.rate == 10.0 and found.success is None and found.lengths.tolist() == [4, 5]
+    assert found.arrays.keys() == {"actions"} and found.arrays["actions"].dtype == np.float32
+
+
+def put(name, values, **how):
+    def change(root):
+        del root[name]
+        root.create_array(name, data=np.asarray(values), **how)
+
+    return change
+
+
+ZARR = {
+    "no ends": (lambda root: root["meta"].__delitem__("episode_ends"), "no 'meta/episode_ends'"),
+    "no data": (lambda root: root.__delitem__("data"), "neither"),
+    "a group for numbers": (
+        lambda root: (root["data"].__delitem__("action"), root["data"].create_group("action")),
+        "is a group",
+    ),
+    "ends that are halves": (put("meta/episode_ends", [5.5, 9.0]), "whole numbers"),
+    "ends in two columns": (put("meta/episode_ends", [[5, 9]]), "whole numbers"),
+    "ends that go back": (put("meta/episode_ends", [5, 3, 9]), "empty"),
+    "ends before the end": (put("meta/episode_ends", [5, 6, 8]), "9 rows, the episodes 8"),
+    "no episodes": (put("meta/episode_ends", np.zeros(0, int)), "no episodes"),
+    "words": (put("data/action", np.array(["a"] * 9)), "numbers"),
+    "too few rows": (put("data/action", np.zeros((8, 4))), "8 rows"),
+    "not a number": (put("data/action", np.full((9, 4), np.nan)), "not finite"),
+    "complex": (put("data/action", np.zeros((9, 4), complex)), "must be numbers"),
+    "a pickle": (put("data/action", np.zeros((9, 4)), filters=[numcodecs.Pickle()]), "pickle"),
+    "far too much": (lambda root: root["data"].create_array("qvel", shape=(10**9, 9), dtype="f8"), "more than 8 GiB"),
+    "no rate": (lambda root: root.attrs.__delitem__("rate"), "give --rate"),
+    "a rate in words": (lambda root: root.attrs.__setitem__("rate", "fast"), "give --rate"),
+    "a rate of nothing": (lambda root: root.attrs.__setitem__("rate", -1), "rows a second"),
+    "success by halves": (put("meta/success", [0.5, 1.0, 0.0]), "0 or 1"),
+    "success of too many": (put("meta/success", [True]), "success has shape"),
+}
+
+
+@pytest.mark.parametrize("kind", ZARR)
+def test_a_buffer_that_is_no_recording_is_refused_in_a_line(kind, tmp_path):
+    change, said = ZARR[kind]
+    folder = written(diffusion_policy, tmp_path)
+    change(zarr.open_group(folder, mode="r+"))
+    with pytest.raises(UserError, match=said) as error:
+        conversion.read(folder)
+    assert "\n" not in str(error.value)
+
+
+def damaged(content, cuts, flips):
+    """Bytes with some of them changed, and the end cut off."""
+    content = bytearray(content[: len(content) - cuts])
+    for place, value in flips:
+        if content:
+            content[place % len(content)] = value
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", [lerobot, robomimic, diffusion_policy, None], ids=["lerobot", "hdf5", "zarr", "npz"])
+def test_whatever_happens_to_a_file_it_is_read_or_refused_in_a_line(kind, tmp_path_factory):
+    """Bytes of any file of a recording changed or cut off, as disks and networks do."""
+    folder = tmp_path_factory.mktemp("spoilt")
+    if kind is None:
+        np.savez(whole := folder / "set.npz", lengths=LENGTHS, rate=20.0, qpos=np.zeros((9, 2)))
+    else:
+        whole = written(kind, folder)
+    files = sorted(path for path in whole.rglob("*") if path.is_file()) if whole.is_dir() else [whole]
+    flip = st.tuples(st.integers(0, 10**6), st.integers(0, 255))
+    numbers = iter(range(10**6))
+
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @given(st.sampled_from(files), st.one_of(st.just(0), st.integers(1, 400)), st.lists(flip, max_size=6))
+    def tried(file, cuts, flips):
+        copy = folder / str(next(numbers)) / whole.name
+        copy.parent.mkdir()
+        shutil.copytree(whole, copy) if whole.is_dir() else shutil.copyfile(whole, copy)
+        path = copy / file.relative_to(whole) if whole.is_dir() else copy
+        path.write_bytes(damaged(path.read_bytes(), cuts, flips))
+        try:
+            assert (conversion.read(copy).lengths > 0).all()
+        except UserError as error:
+            assert "\n" not in str(error)
+        shutil.rmtree(copy.parent)
+
+    tried()
 
 
 def spoilt(path, change):

@@ -9,9 +9,9 @@ import numpy as np
 import tyro
 
 from expertgen_jax import bounds
-from expertgen_jax.bounds import Count, Seed
+from expertgen_jax.bounds import Count, Positive, Seed
 from expertgen_jax.cli import command
-from expertgen_jax.data import conversion, lerobot, robomimic
+from expertgen_jax.data import conversion, diffusion_policy, lerobot, robomimic
 from expertgen_jax.data.states import Replay
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import demos as demonstrations
@@ -26,7 +26,8 @@ from expertgen_jax.tasks import registry
 
 @dataclasses.dataclass(frozen=True)
 class Import:
-    """Makes demonstrations of a task of a recording: robomimic's HDF5, the folder of a LeRobotDataset, or an .npz."""
+    """Makes demonstrations of a task of a recording: robomimic's HDF5, the folder of a LeRobotDataset, a zarr group of
+    Diffusion Policy, or an .npz."""
 
     file: Annotated[Path, tyro.conf.Positional]
     """The recording."""
@@ -38,6 +39,8 @@ class Import:
     """Domain randomisation."""
     robot: RobotName = "hand"
     """What carries the plug or the gripper."""
+    rate: Annotated[Positive | None, tyro.conf.arg(metavar="HZ")] = None
+    """Rows a second, where the recording does not tell, or wrongly."""
     seed: Seed = 0
     """Of what a recording does not tell, such as how things are misjudged."""
 
@@ -50,8 +53,8 @@ class Export:
     """Run directory."""
     out: Path
     """What to write: a file, or for LeRobot a folder that is not there yet."""
-    format: Literal["lerobot", "robomimic"] = "lerobot"
-    """LeRobotDataset v3, or robomimic's HDF5."""
+    format: Literal["lerobot", "robomimic", "diffusion_policy"] = "lerobot"
+    """LeRobotDataset v3, robomimic's HDF5, or Diffusion Policy's zarr."""
     policy: Literal["script", "prior", "expert", "student"] = "expert"
     """Who plays."""
     student: str | None = None
@@ -92,7 +95,7 @@ def read(args: Import) -> None:
     command.prepare(args.out)
     if args.out.suffix != ".npz" or args.out.resolve() == args.file.resolve():
         raise UserError(f"--out {args.out}: another file than the recording, please, whose name ends in .npz")
-    recording = conversion.read(args.file)
+    recording = conversion.read(args.file, args.rate)
     env = episode.make_env(registry.load_task(args.task, args.randomization, args.robot), "native")
     found = conversion.imported(env, recording, jax.random.key(args.seed))
     demonstrations.save(args.out, found.demos)
@@ -119,7 +122,7 @@ def _fit(replay: Replay) -> dict[str, str]:
 def write(args: Export) -> None:
     """Plays and writes."""
     run = load_run(args.run_dir)
-    (robomimic if args.format == "robomimic" else lerobot).ready(args.out)
+    {"lerobot": lerobot, "robomimic": robomimic, "diffusion_policy": diffusion_policy}[args.format].ready(args.out)
     command.prepare(args.out)
     if args.pictures and not 8 <= args.pictures <= 1024:
         raise UserError(f"--pictures {args.pictures}: 8 to 1024 pixels, or 0")
@@ -131,6 +134,8 @@ def write(args: Export) -> None:
     recording = conversion.recorded(env, agent, jax.random.key(args.seed), args.episodes, args.pictures)
     if args.format == "robomimic":
         robomimic.write(args.out, conversion.in_parts(env, recording), env.task.name)
+    elif args.format == "diffusion_policy":
+        diffusion_policy.write(args.out, recording)
     else:
         lerobot.write(args.out, recording, env.task.name, {"obs": episode.entries(env)})
     print(f"{args.out}: {args.episodes} episodes of {agent.name}, {np.mean(recording.told):.1%} succeed")

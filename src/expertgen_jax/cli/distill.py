@@ -8,6 +8,7 @@ import tyro
 
 from expertgen_jax.cli import command
 from expertgen_jax.runs import tables
+from expertgen_jax.runs.logs import LogName
 from expertgen_jax.runs.opening import load_run
 from expertgen_jax.runs.settings import StudentSettings
 from expertgen_jax.runs.student import open_student
@@ -27,6 +28,8 @@ class Distill:
     """Name of the student; by default its modality."""
     overwrite: bool = False
     """Start afresh: the student's folder is removed."""
+    log: tuple[LogName, ...] = ()
+    """Where metrics, settings and the video go besides; each needs an extra of its name."""
 
 
 def main(argv: command.Arguments = None) -> None:
@@ -36,7 +39,7 @@ def main(argv: command.Arguments = None) -> None:
 
 def distill(args: Distill) -> None:
     """Makes a student, evaluates and records it."""
-    run = open_student(load_run(args.run_dir), args.settings, args.name, args.overwrite)
+    run = open_student(load_run(args.run_dir), args.settings, args.name, args.overwrite, args.log)
     evaluations = run.finish()
     run.record()
     print(tables.results([run.run.evaluation(run.teacher), *evaluations]))

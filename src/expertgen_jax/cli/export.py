@@ -22,6 +22,8 @@ class Export:
     """Which student, by name; may be left out where the run has one only."""
     out: Path | None = None
     """Folder to write; RUN_DIR/export by default."""
+    also: tuple[artefact.Form, ...] = ()
+    """Other forms of the policy: ONNX programs, for C++ and ROS, or its weights alone."""
 
 
 def main(argv: command.Arguments = None) -> None:
@@ -34,5 +36,5 @@ def export(args: Export) -> None:
     run = load_run(args.run_dir)
     folder = args.out or args.run_dir / "export"
     command.prepare(folder, folder=True)
-    artefact.export(load_student(run, args.student) if args.policy == "student" else run, folder)
+    artefact.export(load_student(run, args.student) if args.policy == "student" else run, folder, args.also)
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

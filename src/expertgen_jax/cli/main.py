@@ -20,6 +20,7 @@ COMMANDS = {
     "distill": "From an expert to a student that sees only what a robot sees.",
     "evaluate": "Evaluate a policy of a run, on any physics engine.",
     "export": "Write an expert or a student as programs that run without this package.",
+    "hub": "Upload an exported policy or a dataset to Hugging Face's Hub, or download one.",
     "deploy": "Let an exported policy drive a robot, or a simulated one in a process of its own.",
     "reproduce": "Make the figures that the documentation quotes.",
 }

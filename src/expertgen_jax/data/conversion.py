@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from expertgen_jax.data import lerobot, robomimic, states
+from expertgen_jax.data import diffusion_policy, lerobot, robomimic, states
 from expertgen_jax.data.recording import LARGEST, Recording, checked
 from expertgen_jax.data.states import Replay
 from expertgen_jax.errors import UserError
@@ -35,21 +35,33 @@ class Imported(NamedTuple):
     followed: Replay | None
 
 
-def read(path: Path) -> Recording:
-    """Reads a file by its kind: a folder of LeRobot, robomimic's `.hdf5`, or an `.npz` archive with arrays of
-    `Recording`, `lengths`, `rate` (Hz) and perhaps `success`.
+def read(path: Path, rate: float | None = None) -> Recording:
+    """Reads a recording by its kind: a folder of LeRobot, robomimic's `.hdf5`, a zarr group of Diffusion Policy, or an
+    `.npz` archive with arrays of `Recording`, `lengths`, `rate` (Hz) and perhaps `success`.
+
+    Args:
+      path: the file or folder.
+      rate: rows a second (Hz), where it does not tell, or wrongly.
 
     Raises:
       UserError: it is none of these, or not as it should be.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file")
-    if path.is_dir():
-        return lerobot.read(path)
-    if path.suffix in robomimic.SUFFIXES:
-        return robomimic.read(path)
-    if path.suffix != ".npz":
-        raise UserError(f"{path}: expected .hdf5, .npz, or the folder of a LeRobotDataset")
+    if diffusion_policy.is_one(path):
+        found = diffusion_policy.read(path, rate)
+    elif path.is_dir():
+        found = lerobot.read(path)
+    elif path.suffix in robomimic.SUFFIXES:
+        found = robomimic.read(path)
+    elif path.suffix == ".npz":
+        found = _read_npz(path)
+    else:
+        raise UserError(f"{path}: expected .hdf5, .npz, the folder of a LeRobotDataset, or a zarr group or its .zip")
+    return found if rate is None else found._replace(rate=rate)
+
+
+def _read_npz(path: Path) -> Recording:
     try:
         with zipfile.ZipFile(path) as archive:
             room = sum(member.file_size for member in archive.infolist())

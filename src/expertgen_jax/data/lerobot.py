@@ -7,8 +7,6 @@ episode's last row whether it succeeded.
 
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,29 @@ from PIL import Image
 
 from expertgen_jax.data.recording import LARGEST, STATE, Recording, checked
 from expertgen_jax.errors import UserError
-from expertgen_jax.files import write_json
+from expertgen_jax.files import atomic_folder, write_json
 
 FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 _OWN = {"action": "actions", "observation.state": "obs", **{f"sim.{name}": name for name in STATE}}
 """LeRobot's names to those of a `Recording`."""
 _THEIRS = {own: theirs for theirs, own in _OWN.items()}
+
+
+CARD = """---
+task_categories: ["robotics"]
+tags: ["LeRobot", "simulation", "expertgen-jax"]
+configs: [{{"config_name": "default", "data_files": "data/*/*.parquet"}}]
+---
+
+# {task}
+
+{size}: of the task `{task}` of expertgen_jax, in simulation (MuJoCo). A LeRobotDataset v3.
+
+Features: {features}. `observation.state` is what the task observes and `action` what it takes, each number in [-1, 1];
+`sim.NAME` is MuJoCo's state before the action, in its order and units; `next.success` says in an episode's last row
+whether it succeeded.
+"""
+"""The dataset's page, which Hugging Face's Hub shows."""
 
 
 def _pyarrow() -> Any:
@@ -48,12 +63,8 @@ def write(folder: Path, recording: Recording, task: str, names: Mapping[str, Seq
     ready(folder)
     if abs(recording.rate - round(recording.rate)) > 1e-3:
         raise UserError(f"{folder}: {recording.rate:g} rows a second, LeRobot takes a whole number")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        _write(temporary / "dataset", recording, task, names)
-        (temporary / "dataset").rename(folder)
-    finally:
-        shutil.rmtree(temporary)
+    with atomic_folder(folder) as temporary:
+        _write(temporary, recording, task, names)
 
 
 def ready(folder: Path) -> None:
@@ -141,6 +152,10 @@ def _write(folder: Path, recording: Recording, task: str, names: Mapping[str, Se
         "features": features,
     }
     write_json(folder / "meta" / "info.json", info)
+    told = "" if recording.success is None else f", {recording.success.mean():.1%} of which succeed"
+    size = f"{len(lengths)} episodes{told}, {time} frames, {recording.rate:g} a second"
+    listed = ", ".join(f"`{name}`" for name in features)
+    (folder / "README.md").write_text(CARD.format(task=task, size=size, features=listed))
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

@@ -2,23 +2,24 @@
 
 import dataclasses
 import fcntl
-import importlib.util
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from expertgen_jax import bounds
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic, remove_leftovers, write_json
+from expertgen_jax.runs import logs
+from expertgen_jax.runs.logs import Log, LogName
 
 FILES = {
     *("config.json", "metrics.jsonl", "summary.json", "evaluations.json", "cost.json", "demos.npz", "curves.png"),
-    *("expert.mp4", "student.mp4", "students", "checkpoints", "tensorboard", "export", "task.py"),
+    *("expert.mp4", "student.mp4", "students", "checkpoints", "logs", "export", "task.py"),
 }
 """What a run directory holds."""
 NO_SETTINGS = ("history", "task_identity", "demos_digest")
@@ -37,8 +38,8 @@ class Place:
     """Folder of the run; runs/TASK-SEED by default. The same command goes on where it stopped."""
     overwrite: bool = False
     """Start afresh: what the run directory holds is removed."""
-    tensorboard: bool = False
-    """Write scalars for TensorBoard as well."""
+    log: tuple[LogName, ...] = ()
+    """Where metrics, settings and the video go besides; each needs an extra of its name."""
 
 
 class RunDirectory:
@@ -46,15 +47,11 @@ class RunDirectory:
 
     Attributes:
       path: the directory.
+      logs: where its metrics go besides.
     """
 
-    def __init__(self, path: Path, tensorboard: bool = False):
-        self.path = path
-        self._writer = None
-        if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._writer = SummaryWriter(str(path / "tensorboard"))
+    def __init__(self, path: Path):
+        self.path, self.logs = path, list[Log]()
 
     @property
     def checkpoints(self) -> Path:
@@ -67,14 +64,16 @@ class RunDirectory:
         return f"{self.path}: {', '.join(names)}"
 
     def log(self, row: Mapping[str, Any], step: int) -> None:
-        """Appends a row to `metrics.jsonl` (and to TensorBoard at `step`)."""
+        """Appends a row to `metrics.jsonl`, and to the logs at `step`."""
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
-        if self._writer is not None:
-            for name, value in row.items():
-                if isinstance(value, int | float):
-                    self._writer.add_scalar(f"{row['phase']}/{name}", value, step)
-            self._writer.flush()
+        for log in self.logs:
+            log.write(row, step)
+
+    def log_video(self, path: Path) -> None:
+        """Shows a video in the logs, if it could be made."""
+        for log in self.logs if path.exists() else ():
+            log.video(path)
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of `metrics.jsonl`; a line that a kill cut short, or a disk damaged, is left out."""
@@ -152,7 +151,7 @@ def open_directory(
     settings: Mapping[str, Any],
     *,
     overwrite: bool = False,
-    tensorboard: bool = False,
+    log: Sequence[LogName] = (),
     option: str = "--run-dir",
     change: Callable[[RunDirectory, list[str]], list[str]] = lambda directory, names: names,
 ) -> RunDirectory:
@@ -164,7 +163,7 @@ def open_directory(
       path: of the directory.
       settings: as JSON holds them; they become `config.json`.
       overwrite: start afresh where `change` does not know better.
-      tensorboard: log there too.
+      log: where metrics go besides.
       option: the flag that chose the directory, for messages.
       change: called where settings differ, with the directory and the dotted names of those that do; returns those
         that may not differ. Where there are none it removes what is outdated, and the run goes on with the new ones.
@@ -172,8 +171,7 @@ def open_directory(
     Raises:
       UserError: the directory is not writable, is something else, or was made with other settings.
     """
-    if tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise UserError("--tensorboard needs: pip install 'expertgen-jax[tensorboard]'")
+    logs.check(log)
     try:
         path.mkdir(parents=True, exist_ok=True)
         entries = {p.name for p in path.iterdir() if not p.name.startswith(".")}  # a kill leaves dot files
@@ -184,7 +182,7 @@ def open_directory(
             raise UserError(f"{option} {path}: has '{min(entries)}' but no config.json, so no run; choose another")
         if entries and not os.access(path, os.W_OK):
             raise PermissionError("no right to write")
-        directory = RunDirectory(path, tensorboard)
+        directory = RunDirectory(path)
         directory.lock(option)
         remove_leftovers(path)
         try:
@@ -213,6 +211,7 @@ def open_directory(
             )
     except OSError as error:
         raise UserError(f"{option} {path}: cannot be written ({error})") from error
+    directory.logs = logs.begin(log, path, settings)
     return directory
 
 

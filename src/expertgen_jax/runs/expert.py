@@ -219,6 +219,7 @@ class ExpertRun:
         agents = self.agent("prior"), self.agent("expert")
         panels = [recording.clips(env, agent, key, episodes) for agent in agents]
         recording.try_to_write(path, panels, env.task)
+        self.directory.log_video(path)
         self.progress("video", 1.0, f"{episodes} episodes of prior and expert")
 
     def finish(self) -> Figures:

@@ -13,6 +13,9 @@ digests the card gives:
             has one, as under randomisation
 ==========  ====================================================================================================
 
+On request there are besides `policy.onnx`, `sense.onnx` and `control.onnx`, whose inputs are named as above, the
+fields of a state each by its name, and `policy.safetensors`, the weights by name.
+
 `state` is a dictionary of MuJoCo's `qpos qvel ctrl time xpos xquat xmat site_xpos site_xmat sensordata mocap_pos
 mocap_quat` (float32), `context` a list of arrays. Weights and normalisers are constants of the programs. Where
 `inputs.past_actions` of the card is not 0, the last so many actions follow what `sense` returns, the newest first, at
@@ -22,20 +25,25 @@ first zeros.
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 
 from expertgen_jax.deploy.artefact import VERSION
-from expertgen_jax.files import write_json
+from expertgen_jax.errors import UserError
+from expertgen_jax.files import atomic, write_json
 from expertgen_jax.learning import student
 from expertgen_jax.learning.student import Percept
+from expertgen_jax.runs import onnx
+from expertgen_jax.runs.card import page
 from expertgen_jax.runs.expert import ExpertRun
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.student import StudentRun
@@ -53,6 +61,12 @@ PICTURES = {
 """What the axes of pictures are."""
 
 
+Form = Literal["onnx", "safetensors"]
+"""What a policy is written as besides."""
+OnnxProgram = tuple[Callable[..., jax.Array], dict[str, Any]]
+"""A function of arrays, and their shapes by name."""
+
+
 class Brain(NamedTuple):
     """What of a policy is exported.
 
@@ -62,6 +76,7 @@ class Brain(NamedTuple):
       percept: an example of one.
       history: percepts that it acts on.
       kind: of its pictures, a student's modality; an expert's is `state`.
+      weights: a pytree of what was learnt.
     """
 
     name: str
@@ -69,6 +84,7 @@ class Brain(NamedTuple):
     percept: Percept
     history: int
     kind: str
+    weights: Any
 
 
 def of_expert(run: ExpertRun) -> Brain:
@@ -81,7 +97,7 @@ def of_expert(run: ExpertRun) -> Brain:
         return agent.act(jnp.concatenate([vectors[1:], vectors[-1:]]), seeing, key)[1]
 
     obs = jnp.zeros(world.obs.shape)
-    return Brain("expert", policy, Percept(obs, jnp.zeros(0)), run.settings.steer.history, "state")
+    return Brain("expert", policy, Percept(obs, jnp.zeros(0)), run.settings.steer.history, "state", agent.params)
 
 
 def of_student(run: StudentRun) -> Brain:
@@ -92,15 +108,22 @@ def of_student(run: StudentRun) -> Brain:
         return student.act(learnt, Percept(vectors, pictures), jax.random.wrap_key_data(key))
 
     percept = jax.tree.map(lambda x: x[0], run.dagger().eyes.init(jax.random.key(0)).percepts)
-    return Brain(f"student {run.name}", policy, percept, config.history, config.modality)
+    return Brain(f"student {run.name}", policy, percept, config.history, config.modality, learnt)
 
 
-def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
+def export(run: ExpertRun | StudentRun, folder: Path, also: Sequence[Form] = ()) -> dict[str, Any]:
     """Writes the artefact of a run's expert, or of one of its students; returns its card.
 
+    Args:
+      run: whose policy.
+      folder: to write.
+      also: other forms of it.
+
     Raises:
-      UserError: the run has not come that far.
+      UserError: the run has not come that far, or a form needs a package that is missing.
     """
+    if "onnx" in also:
+        onnx.check()
     expert_run, brain = (run, of_expert(run)) if isinstance(run, ExpertRun) else (run.run, of_student(run))
     env, task, chunk = expert_run.env, expert_run.env.task, expert_run.settings.prior.chunk
     mj = env.model.mj
@@ -128,12 +151,13 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
     state = {name: jax.ShapeDtypeStruct(getattr(world.data, name).shape, jnp.float32) for name in PORTABLE}
     read = sorted(_read(sense, state, context) | _read(control, state, jnp.zeros(task.action_size)))
     percepts = [jax.ShapeDtypeStruct((brain.history, *x.shape), jnp.float32) for x in brain.percept]
+    action = jax.ShapeDtypeStruct((task.action_size,), jnp.float32)
     seed, key = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((2,), jnp.uint32)
     programs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         "reset": (reset, (seed,)),
         "sense": (sense, (state, context)),
         "policy": (brain.policy, (*percepts, key)),
-        "control": (control, (state, jax.ShapeDtypeStruct((task.action_size,), jnp.float32))),
+        "control": (control, (state, action)),
         "success": (success, (state, context)),
     }
     if task.update is not None:
@@ -145,6 +169,13 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
         digests[name] = hashlib.sha256(program).hexdigest()
         (folder / f"{name}.jax").write_bytes(program)
     write_scene(task.scene(), folder)
+    kept: list[str] = []
+    if "safetensors" in also:
+        kept.append(_write_weights(folder, brain))
+    if "onnx" in also:
+        seen = {f"context_{i}": x for i, x in enumerate(context)} if by_state else {}
+        sensing = _by_field(lambda state, *seen: sense(state, list(seen)), state, seen)
+        kept += _write_onnx(folder, brain, percepts, sensing, _by_field(control, state, {"action": action}))
     card = {
         "version": VERSION,
         "task": task.name,
@@ -185,9 +216,57 @@ def export(run: ExpertRun | StudentRun, folder: Path) -> dict[str, Any]:
         "horizon": task.horizon,
         "hold": task.hold,
         "sha256": digests,
+        "also": kept,
     }
     write_json(folder / "card.json", card)
+    (folder / "README.md").write_text(page(card))
     return card
+
+
+def _write_weights(folder: Path, brain: Brain) -> str:
+    """Writes `policy.safetensors`, and returns its name."""
+    try:
+        from safetensors.numpy import save_file
+    except ImportError as error:
+        raise UserError("--also safetensors needs: pip install 'expertgen-jax[safetensors]'") from error
+    leaves, _ = jax.tree_util.tree_flatten_with_path(brain.weights)
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(x) for path, x in leaves}
+    with atomic(folder / "policy.safetensors") as temporary:
+        save_file(named, temporary, metadata={"policy": brain.name})
+    return "policy.safetensors"
+
+
+def _write_onnx(
+    folder: Path, brain: Brain, percepts: Sequence[Any], sense: OnnxProgram, control: OnnxProgram
+) -> list[str]:
+    """Writes `policy`, `sense` and `control` as far as ONNX has their operators; returns the names of the files."""
+    vectors, pictures = percepts
+    inputs = {"vectors": vectors} | ({} if brain.kind == "state" else {"pictures": pictures})
+
+    def policy(vectors: jax.Array, *seen: jax.Array) -> jax.Array:
+        return brain.policy(vectors, seen[0] if seen else jnp.zeros(pictures.shape), jnp.zeros(2, jnp.uint32))
+
+    written = []
+    for name, (function, arguments, output) in {
+        "policy": (policy, inputs, "actions"),
+        "sense": (*sense, "vector"),
+        "control": (*control, "commands"),
+    }.items():
+        if why := onnx.write(folder / f"{name}.onnx", function, arguments, output):
+            print(f"warning: no {name}.onnx: {why}", file=sys.stderr)
+        else:
+            written.append(f"{name}.onnx")
+    return written
+
+
+def _by_field(function: Callable[..., jax.Array], state: Mapping[str, Any], others: Mapping[str, Any]) -> OnnxProgram:
+    """A program of a state and other things, given those fields of the state that it reads one by one."""
+    fields = {name: state[name] for name in sorted(_read(function, dict(state), *others.values()))}
+
+    def call(*args: jax.Array) -> jax.Array:
+        return function(dict(zip(fields, args, strict=False)), *args[len(fields) :])
+
+    return call, {**fields, **others}
 
 
 def largest_step(env: Env, worlds: int = 64) -> list[float]:

@@ -68,7 +68,7 @@ def open_run(settings: RunSettings, place: Place) -> ExpertRun:
         path,
         stored,
         overwrite=place.overwrite,
-        tensorboard=place.tensorboard,
+        log=place.log,
         change=functools.partial(_change, overwrite=place.overwrite),
     )
     if settings.task.endswith(".py"):

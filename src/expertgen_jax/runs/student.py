@@ -1,6 +1,7 @@
 """Students of a run: each has a directory of its own, `students/NAME`, inside the expert's."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from expertgen_jax.learning.student import Eyes, Student
 from expertgen_jax.runs import checkpoint, figures, loops, recording
 from expertgen_jax.runs.directory import Figures, RunDirectory, open_directory, read_settings
 from expertgen_jax.runs.expert import ExpertRun, evaluated_once
+from expertgen_jax.runs.logs import LogName
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.settings import GROWING_STUDENT, StudentSettings, from_json, to_json
 from expertgen_jax.sim.episode import Env
@@ -101,6 +103,7 @@ class StudentRun:
             recording.clips(env, self.agent("off", env), key, episodes, seen=self.seen(env)),
         ]
         recording.try_to_write(path, panels, env.task)
+        self.directory.log_video(path)
         self.run.progress("video", 1.0, f"{episodes} episodes of expert and student")
 
     def seen(self, env: Env, renderer: Renderer = "rays") -> recording.Seen | None:
@@ -138,7 +141,11 @@ class StudentRun:
 
 
 def open_student(
-    run: ExpertRun, settings: StudentSettings, name: str | None = None, overwrite: bool = False
+    run: ExpertRun,
+    settings: StudentSettings,
+    name: str | None = None,
+    overwrite: bool = False,
+    log: Sequence[LogName] = (),
 ) -> StudentRun:
     """Checks the settings and makes or opens the directory of the student `name`, by default its modality.
 
@@ -153,7 +160,7 @@ def open_student(
     run.agent("expert")
     Eyes(run.env, settings.student, VISUAL_RANDOMIZATIONS[settings.visual])
     path = run.directory.path / "students" / name
-    directory = open_directory(path, to_json(settings), overwrite=overwrite, option="--name", change=_change)
+    directory = open_directory(path, to_json(settings), overwrite=overwrite, log=log, option="--name", change=_change)
     return StudentRun(run, directory, settings, name)
 
 

@@ -258,7 +258,11 @@ def as_it_is(env: Env, world: World) -> World:
 
 def reset_done(env: Env, worlds: World, key: Key[Array, ""]) -> World:
     """Starts a fresh random episode in each of `worlds: [n]` whose episode is over."""
-    over = done(env, worlds)
+    return renewed(env, done(env, worlds), worlds, key)
+
+
+def renewed(env: Env, over: Bool[Array, "n"], worlds: World, key: Key[Array, ""]) -> World:
+    """Starts a fresh random episode in those of `worlds: [n]` that are `over`."""
     fresh = jax.vmap(lambda k: reset(env, k))(jax.random.split(key, over.shape[0]))
     return pick(over, fresh, worlds)
 

@@ -1,0 +1,184 @@
+"""What other libraries make of what goes out of here: they load it, check it, train a little on it.
+
+Each wants an environment of its own, with this package and the library:
+
+    python benchmarks/interoperability.py lerobot --run-dir runs/peg-1
+
+It adds a row to `results/interoperability.json`, or replaces it.
+"""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from expertgen_jax import load_run
+from expertgen_jax.data import conversion, lerobot, robomimic
+from expertgen_jax.data.recording import Recording
+from expertgen_jax.files import write_json
+from expertgen_jax.runs.provenance import provenance
+from expertgen_jax.sim import episode
+from expertgen_jax.sim.episode import Env
+
+Library = Literal["lerobot", "robomimic", "stable_baselines3"]
+EPISODES, PICTURES, STEPS, BATCH = 32, 64, 40, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What other libraries make of what goes out of here."""
+
+    library: Annotated[Library, tyro.conf.Positional]
+    """Which one; it must be installed."""
+    run_dir: Path
+    """A finished run, whose script plays the episodes."""
+    out: Path = Path("results/interoperability.json")
+    """The file of all rows."""
+
+
+def main(args: Arguments) -> None:
+    """Tries the library and keeps what was found."""
+    run = load_run(args.run_dir)
+    env = run.on("native")
+    recording = conversion.recorded(env, run.agent("script"), jax.random.key(1), EPISODES, PICTURES)
+    with tempfile.TemporaryDirectory() as folder:
+        found = LIBRARIES[args.library](env, recording, Path(folder))
+    row = {"task": env.task.name, "version": metadata.version(args.library.replace("_", "-")), **found}
+    rows = json.loads(args.out.read_text())["libraries"] if args.out.exists() else {}
+    write_json(args.out, {**provenance(), "libraries": rows | {args.library: row}})
+    print(json.dumps(row, indent=2))
+
+
+def in_lerobot(env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
+    """LeRobot loads a dataset, and its ACT learns from it."""
+    import torch
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from lerobot.policies.act.configuration_act import ACTConfig
+    from lerobot.policies.act.modeling_act import ACTPolicy
+    from lerobot.policies.act.processor_act import make_act_pre_post_processors
+    from lerobot.utils.feature_utils import dataset_to_policy_features
+
+    lerobot.write(folder / "set", recording, env.task.name, {"obs": episode.entries(env)})
+    chunk = 8
+    ahead = {"action": [i / recording.rate for i in range(chunk)]}
+    whole = LeRobotDataset(f"expertgen/{env.task.name}", root=folder / "set")
+    dataset = LeRobotDataset(f"expertgen/{env.task.name}", root=folder / "set", delta_timestamps=ahead)
+    rows = {"action": "actions", "observation.state": "obs"}
+    same = all(
+        np.array_equal(np.stack([whole[i][theirs].numpy() for i in range(len(whole))]), recording.arrays[ours])
+        for theirs, ours in rows.items()
+    )
+    features = dataset_to_policy_features(dataset.meta.features)
+    outputs = {name: x for name, x in features.items() if name == "action"}
+    inputs = {name: x for name, x in features.items() if name.startswith("observation")}
+    config = ACTConfig(
+        input_features=inputs,
+        output_features=outputs,
+        chunk_size=chunk,
+        n_action_steps=chunk,
+        dim_model=64,
+        n_heads=4,
+        dim_feedforward=128,
+        pretrained_backbone_weights=None,
+        device="cpu",
+    )
+    policy = ACTPolicy(config)
+    before, _ = make_act_pre_post_processors(config, dataset_stats=dataset.meta.stats)
+    optimiser = torch.optim.Adam(policy.parameters(), 1e-3)
+    loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True)
+
+    def step(batch: Any) -> float:
+        loss, _ = policy.forward(before(batch))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return float(loss)
+
+    return {
+        "loaded": f"{dataset.num_episodes} episodes, {len(dataset)} frames",
+        "actions and observations bit-identical": same,
+        "statistics": sorted(dataset.meta.stats),
+        "learner": "ACT, from pictures and state",
+        "loss": _losses(step, loader),
+    }
+
+
+def in_robomimic(env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
+    """robomimic loads a file, and its behaviour cloning learns from it."""
+    import torch
+    from robomimic.algo import algo_factory
+    from robomimic.config import config_factory
+    from robomimic.utils import obs_utils
+    from robomimic.utils.dataset import SequenceDataset
+
+    path = folder / "set.hdf5"
+    robomimic.write(path, conversion.in_parts(env, recording), env.task.name)
+    names = list(dict.fromkeys(episode.entries(env)))
+    config = config_factory("bc")
+    with config.values_unlocked():
+        config.observation.modalities.obs.low_dim = names
+        config.observation.modalities.obs.rgb = []
+        config.train.batch_size = BATCH
+    obs_utils.initialize_obs_utils_with_config(config)
+    dataset = SequenceDataset(str(path), names, ("actions", "rewards", "dones"), seq_length=1)
+    parts = [dataset[i] for i in range(len(dataset))]
+    seen = np.stack([np.concatenate([x["obs"][name][0] for name in names]) for x in parts])
+    same = np.array_equal(np.stack([x["actions"][0] for x in parts]), recording.arrays["actions"])
+    same = same and np.array_equal(seen, recording.arrays["obs"])
+    shapes = {name: list(parts[0]["obs"][name].shape[1:]) for name in names}
+    model = algo_factory("bc", config, shapes, recording.arrays["actions"].shape[1], torch.device("cpu"))
+    model.set_train()
+
+    def step(batch: Any) -> float:
+        prepared = model.process_batch_for_training(batch)
+        return float(model.train_on_batch(prepared, epoch=0)["losses"]["action_loss"])
+
+    loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True)
+    return {
+        "loaded": f"{dataset.n_demos} episodes, {len(dataset)} frames",
+        "actions and observations bit-identical": same,
+        "learner": "BC, from the parts of the observation",
+        "loss": _losses(step, loader),
+    }
+
+
+def in_stable_baselines3(env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
+    """Stable-Baselines3's checker looks at the environment, and its PPO plays in it."""
+    import gymnasium
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_checker import check_env
+
+    import expertgen_jax.envs.gymnasium
+
+    world = expertgen_jax.envs.gymnasium.TaskEnv(env)
+    check_env(world)
+    learner = PPO("MlpPolicy", world, n_steps=128, batch_size=64, device="cpu").learn(256)
+    named = gymnasium.make(f"expertgen/{env.task.name}", physics="native")
+    return {"checker": "passes", "learner": "PPO", "steps": learner.num_timesteps, "id": named.spec and named.spec.id}
+
+
+LIBRARIES: dict[Library, Callable[[Env, Recording, Path], dict[str, Any]]] = {
+    "lerobot": in_lerobot,
+    "robomimic": in_robomimic,
+    "stable_baselines3": in_stable_baselines3,
+}
+
+
+def _losses(step: Callable[[Any], float], loader: Any) -> dict[str, float]:
+    """The mean loss of the first and the last steps of a short training."""
+    losses: list[float] = []
+    while len(losses) < STEPS:
+        losses += [step(batch) for batch in loader]
+    tenth = STEPS // 10
+    return {"first": float(np.mean(losses[:tenth])), "last": float(np.mean(losses[STEPS - tenth : STEPS]))}
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
