@@ -8,6 +8,7 @@ It adds a row to `results/interoperability.json`, or replaces it.
 """
 
 import dataclasses
+import itertools
 import json
 import tempfile
 from collections.abc import Callable
@@ -19,16 +20,17 @@ import jax
 import numpy as np
 import tyro
 
-from expertgen_jax import load_run
+from expertgen_jax import ExpertRun, load_run, load_student
 from expertgen_jax.data import conversion, lerobot, robomimic
 from expertgen_jax.data.recording import Recording
 from expertgen_jax.files import write_json
+from expertgen_jax.runs import export, onnx
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.sim import episode
 from expertgen_jax.sim.episode import Env
 
-Library = Literal["lerobot", "robomimic", "stable_baselines3"]
-EPISODES, PICTURES, STEPS, BATCH = 32, 64, 40, 8
+Library = Literal["lerobot", "robomimic", "stable_baselines3", "brax", "jax2onnx"]
+EPISODES, PICTURES = 32, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +51,14 @@ def main(args: Arguments) -> None:
     env = run.on("native")
     recording = conversion.recorded(env, run.agent("script"), jax.random.key(1), EPISODES, PICTURES)
     with tempfile.TemporaryDirectory() as folder:
-        found = LIBRARIES[args.library](env, recording, Path(folder))
-    row = {"task": env.task.name, "version": metadata.version(args.library.replace("_", "-")), **found}
-    rows = json.loads(args.out.read_text())["libraries"] if args.out.exists() else {}
-    write_json(args.out, {**provenance(), "libraries": rows | {args.library: row}})
+        found = LIBRARIES[args.library](run, env, recording, Path(folder))
+    row = {"version": metadata.version(args.library.replace("_", "-")), "task": env.task.name, **found, **provenance()}
+    rows = json.loads(args.out.read_text()) if args.out.exists() else {}
+    write_json(args.out, rows | {args.library: row})
     print(json.dumps(row, indent=2))
 
 
-def in_lerobot(env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
+def in_lerobot(run: ExpertRun, env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
     """LeRobot loads a dataset, and its ACT learns from it."""
     import torch
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -92,25 +94,26 @@ def in_lerobot(env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
     policy = ACTPolicy(config)
     before, _ = make_act_pre_post_processors(config, dataset_stats=dataset.meta.stats)
     optimiser = torch.optim.Adam(policy.parameters(), 1e-3)
-    loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True)
+    loader = torch.utils.data.DataLoader(dataset, 8, shuffle=True)
 
     def step(batch: Any) -> float:
         loss, _ = policy.forward(before(batch))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        return float(loss)
+        return float(loss.detach())
 
     return {
-        "loaded": f"{dataset.num_episodes} episodes, {len(dataset)} frames",
-        "actions and observations bit-identical": same,
+        "episodes": dataset.num_episodes,
+        "frames": len(dataset),
+        "bit_identical": same,
         "statistics": sorted(dataset.meta.stats),
         "learner": "ACT, from pictures and state",
-        "loss": _losses(step, loader),
+        "loss": _losses(step, loader, steps=40),
     }
 
 
-def in_robomimic(env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
+def in_robomimic(run: ExpertRun, env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
     """robomimic loads a file, and its behaviour cloning learns from it."""
     import torch
     from robomimic.algo import algo_factory
@@ -125,7 +128,6 @@ def in_robomimic(env: Env, recording: Recording, folder: Path) -> dict[str, Any]
     with config.values_unlocked():
         config.observation.modalities.obs.low_dim = names
         config.observation.modalities.obs.rgb = []
-        config.train.batch_size = BATCH
     obs_utils.initialize_obs_utils_with_config(config)
     dataset = SequenceDataset(str(path), names, ("actions", "rewards", "dones"), seq_length=1)
     parts = [dataset[i] for i in range(len(dataset))]
@@ -140,16 +142,17 @@ def in_robomimic(env: Env, recording: Recording, folder: Path) -> dict[str, Any]
         prepared = model.process_batch_for_training(batch)
         return float(model.train_on_batch(prepared, epoch=0)["losses"]["action_loss"])
 
-    loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True)
+    loader = torch.utils.data.DataLoader(dataset, 64, shuffle=True)
     return {
-        "loaded": f"{dataset.n_demos} episodes, {len(dataset)} frames",
-        "actions and observations bit-identical": same,
+        "episodes": dataset.n_demos,
+        "frames": len(dataset),
+        "bit_identical": same,
         "learner": "BC, from the parts of the observation",
-        "loss": _losses(step, loader),
+        "loss": _losses(step, loader, steps=600),
     }
 
 
-def in_stable_baselines3(env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
+def in_stable_baselines3(run: ExpertRun, env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
     """Stable-Baselines3's checker looks at the environment, and its PPO plays in it."""
     import gymnasium
     from stable_baselines3 import PPO
@@ -161,23 +164,76 @@ def in_stable_baselines3(env: Env, recording: Recording, folder: Path) -> dict[s
     check_env(world)
     learner = PPO("MlpPolicy", world, n_steps=128, batch_size=64, device="cpu").learn(256)
     named = gymnasium.make(f"expertgen/{env.task.name}", physics="native")
-    return {"checker": "passes", "learner": "PPO", "steps": learner.num_timesteps, "id": named.spec and named.spec.id}
+    return {"checker": True, "learner": "PPO", "steps": learner.num_timesteps, "id": named.spec and named.spec.id}
 
 
-LIBRARIES: dict[Library, Callable[[Env, Recording, Path], dict[str, Any]]] = {
+def in_brax(run: ExpertRun, env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
+    """Brax's PPO learns in the environment; rewarded for going down by 1 cm, as it would not meet success itself."""
+    from brax.training.agents.ppo import train as ppo
+
+    from expertgen_jax.envs.brax import BraxEnv
+
+    lower = float(env.task.start(jax.random.key(0)).qpos[2]) - 0.01
+    easy = dataclasses.replace(env.task, success=lambda data, context: data.qpos[2] < lower)
+    horizon, returns = env.task.horizon, list[float]()
+    ppo.train(
+        environment=BraxEnv(env.replace(task=easy)),
+        num_timesteps=300_000,
+        episode_length=horizon,
+        num_envs=64,
+        batch_size=64,
+        num_minibatches=4,
+        unroll_length=20,
+        num_updates_per_batch=4,
+        learning_rate=3e-4,
+        discounting=0.98,
+        entropy_cost=1e-2,
+        reward_scaling=10.0,
+        num_evals=3,
+        num_eval_envs=128,
+        normalize_observations=True,
+        seed=0,
+        progress_fn=lambda step, metrics: returns.append(float(metrics["eval/episode_reward"])),
+    )
+    return {"learner": "PPO, to go down", "steps": 300_000, "returns": returns}
+
+
+def in_jax2onnx(run: ExpertRun, env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
+    """Expert and depth student as ONNX against JAX, by onnxruntime: the largest difference of an action."""
+    import onnxruntime
+
+    rng, apart = np.random.default_rng(0), {}
+    for brain in (export.of_expert(run), export.of_student(load_student(run, "depth"))):
+        shapes = [jax.ShapeDtypeStruct((brain.history, *x.shape), np.float32) for x in brain.percept]
+        function, inputs = export.policy_of_arrays(brain, shapes)
+        if why := onnx.write(folder / "policy.onnx", function, inputs, "actions"):
+            raise SystemExit(why)
+        session = onnxruntime.InferenceSession(folder / "policy.onnx", providers=["CPUExecutionProvider"])
+        policy, worst, obs = jax.jit(function), 0.0, recording.arrays["obs"]
+        for _ in range(200):
+            tried = {name: rng.uniform(0.1, 0.9, x.shape).astype(np.float32) for name, x in inputs.items()}
+            if brain.kind == "state":
+                tried = {"vectors": obs[rng.integers(0, len(obs), brain.history)]}
+            there, here = session.run(None, tried)[0], np.asarray(policy(*tried.values()))
+            worst = max(worst, float(np.abs(there - here).max()))
+        apart[brain.name] = worst
+    return {"largest_difference": apart, "onnxruntime": metadata.version("onnxruntime")}
+
+
+LIBRARIES: dict[Library, Callable[[ExpertRun, Env, Recording, Path], dict[str, Any]]] = {
     "lerobot": in_lerobot,
     "robomimic": in_robomimic,
     "stable_baselines3": in_stable_baselines3,
+    "brax": in_brax,
+    "jax2onnx": in_jax2onnx,
 }
 
 
-def _losses(step: Callable[[Any], float], loader: Any) -> dict[str, float]:
-    """The mean loss of the first and the last steps of a short training."""
-    losses: list[float] = []
-    while len(losses) < STEPS:
-        losses += [step(batch) for batch in loader]
-    tenth = STEPS // 10
-    return {"first": float(np.mean(losses[:tenth])), "last": float(np.mean(losses[STEPS - tenth : STEPS]))}
+def _losses(step: Callable[[Any], float], loader: Any, steps: int) -> dict[str, float]:
+    """The mean loss of the first and the last tenth of a short training."""
+    batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps)
+    losses, tenth = [step(batch) for batch in batches], steps // 10
+    return {"first": float(np.mean(losses[:tenth])), "last": float(np.mean(losses[-tenth:]))}
 
 
 if __name__ == "__main__":

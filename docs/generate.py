@@ -35,7 +35,7 @@ def files() -> Iterator[tuple[Path, str]]:
     for name in TASKS:
         yield DOCS / "tasks" / f"{name}.md", page(name)
     yield DOCS / "tasks" / "index.md", gallery()
-    for path in (DOCS.parent / "README.md", DOCS / "results.md"):
+    for path in (DOCS.parent / "README.md", DOCS / "results.md", DOCS / "other_libraries.md"):
         yield path, with_tables(path.read_text())
 
 
@@ -343,6 +343,37 @@ def headline() -> str:
     return table(rows)
 
 
+def interoperability() -> str:
+    """What other libraries made of what goes out."""
+
+    def told(found: Mapping[str, Any]) -> Iterator[str]:
+        if "episodes" in found:
+            same = "bit-identical" if found["bit_identical"] else "not the same"
+            yield f"{found['episodes']} episodes, {found['frames']} frames, actions and observations {same}"
+        if found.get("checker"):
+            yield "its checker passes"
+        if "loss" in found:
+            yield f"{found['learner']}: loss {found['loss']['first']:.3g} to {found['loss']['last']:.3g}"
+        elif "returns" in found:
+            yield f"{found['learner']}: return {found['returns'][0]:.2f} to {found['returns'][-1]:.2f}"
+        elif "learner" in found:
+            yield f"{found['learner']} plays {found['steps']} steps"
+        for policy, apart in found.get("largest_difference", {}).items():
+            yield f"{policy}: actions at most {apart:.1g} apart from JAX"
+
+    return table(
+        [
+            {
+                "library": f"{name} {found['version']}",
+                "task": f"`{found['task']}`",
+                "what it made of it": "; ".join(told(found)),
+                "JAX": found["versions"]["jax"],
+            }
+            for name, found in load("interoperability").items()
+        ]
+    )
+
+
 TABLES = {
     function.__name__: function
     for function in (
@@ -356,6 +387,7 @@ TABLES = {
         students,
         budgets,
         throughput,
+        interoperability,
         headline,
     )
 }

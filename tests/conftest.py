@@ -27,8 +27,9 @@ from pressing import Path, press_program
 from expertgen_jax.sim import episode
 from expertgen_jax.tasks.registry import load_task
 
-# jax2onnx asks for an older Orbax, so that it has an environment of its own, as in `.ci/run`.
-collect_ignore = [] if importlib.util.find_spec("jax2onnx") else ["runs/test_onnx.py"]
+# jax2onnx asks for an older Orbax; what needs it, or Brax, runs in an environment of its own, as in `.ci/run`.
+APART = {"runs/test_onnx.py": "jax2onnx", "envs/test_brax.py": "brax"}
+collect_ignore = [path for path, package in APART.items() if importlib.util.find_spec(package) is None]
 SLOW_FIXTURES = {"small_run", "student_run", "workplace"}
 """Whole runs, which many tests look at."""
 

@@ -116,7 +116,9 @@ def coin_prior():
     demos = coin_demos()
     config = DiffusionConfig(chunk=4, width=64, blocks=2, train_steps=800, batch_size=256, ema=0.99)
     losses = []
-    prior = loops.pretrain(jax.random.key(0), demos, config, report=lambda step, loss: losses.append((step, loss)))
+    prior = loops.pretrain(
+        jax.random.key(0), demos, config, report=lambda step, steps, loss: losses.append((step, loss))
+    )
     assert [step for step, _ in losses] == [80 * i for i in range(1, 11)]
     assert losses[-1][1] < 0.5 * losses[0][1]
     return prior

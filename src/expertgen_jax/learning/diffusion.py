@@ -9,6 +9,7 @@ timesteps (Lin et al. 2024), so that the action is a deterministic function of t
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,9 @@ class DiffusionConfig:
     blocks: Count = 3
     """Residual blocks in the denoiser."""
     train_steps: Count = 2500
-    """Gradient steps to train the prior."""
+    """Gradient steps to train the prior, at least."""
+    epochs: Count = 60
+    """How often the prior sees each demonstrated action chunk, at least: where there are many, it takes more steps."""
     batch_size: Count = 512
     """Action chunks in a gradient step."""
     learning_rate: Positive = 1e-3
@@ -259,6 +262,12 @@ class Cloning(struct.PyTreeNode):
         unit = 2 * (jnp.asarray(actions) - prior.action_low) / (prior.action_high - prior.action_low) - 1
         return cls(prior, normalize_obs(prior, jnp.asarray(obs)), jnp.clip(unit, -1.0, 1.0), jnp.asarray(windows))
 
+    @property
+    def steps(self) -> int:
+        """Gradient steps that the training takes."""
+        config = self.prior.config
+        return max(config.train_steps, math.ceil(config.epochs * len(self.windows) / config.batch_size))
+
     def init(self, key: Key[Array, ""]) -> CloneState:
         """Fresh weights."""
         params = untrained(self.prior.config, self.obs.shape[-1], self.actions.shape[-1], key).params
@@ -283,8 +292,8 @@ class Cloning(struct.PyTreeNode):
 
     @functools.cached_property
     def _optimizer(self) -> optax.GradientTransformation:
-        config = self.prior.config
-        return optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.train_steps), weight_decay=1e-6)
+        rate = optax.cosine_decay_schedule(self.prior.config.learning_rate, self.steps)
+        return optax.adamw(rate, weight_decay=1e-6)
 
     def _loss(self, params: Any, key: Key[Array, ""]) -> Float[Array, ""]:
         config = self.prior.config
@@ -301,5 +310,7 @@ class Cloning(struct.PyTreeNode):
 
 def _time_embedding(time: Float[Array, "*batch"], size: int = 32) -> Float[Array, "*batch size"]:
     """Sines and cosines of `time [...]` in [0, 1] at frequencies from 1 to 1000: `[..., size]`."""
-    angle = time[..., None] * jnp.exp(jnp.linspace(0.0, jnp.log(1000.0), size // 2))
+    angle = time[..., None] * np.geomspace(
+        1.0, 1000.0, size // 2, dtype=np.float32
+    )  # no exp, which not all round alike
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

@@ -92,10 +92,10 @@ class ExpertRun:
         self.directory.keep_rows(lambda row: row["phase"] != "pretrain")
         start = time.monotonic()
 
-        def log(step: int, loss: float) -> None:
+        def log(step: int, steps: int, loss: float) -> None:
             row = {"phase": "pretrain", "step": step, "loss": loss, "wall_s": time.monotonic() - start}
             self.directory.log(row, step)
-            self.progress("prior", step / config.train_steps, f"step {step}, loss {loss:.4f}")
+            self.progress("prior", step / steps, f"step {step}, loss {loss:.4f}")
 
         if self.ancestor is None:
             prior = loops.pretrain(self._key("prior"), demo_set, config, log)

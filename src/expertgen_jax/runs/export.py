@@ -240,15 +240,9 @@ def _write_onnx(
     folder: Path, brain: Brain, percepts: Sequence[Any], sense: OnnxProgram, control: OnnxProgram
 ) -> list[str]:
     """Writes `policy`, `sense` and `control` as far as ONNX has their operators; returns the names of the files."""
-    vectors, pictures = percepts
-    inputs = {"vectors": vectors} | ({} if brain.kind == "state" else {"pictures": pictures})
-
-    def policy(vectors: jax.Array, *seen: jax.Array) -> jax.Array:
-        return brain.policy(vectors, seen[0] if seen else jnp.zeros(pictures.shape), jnp.zeros(2, jnp.uint32))
-
     written = []
     for name, (function, arguments, output) in {
-        "policy": (policy, inputs, "actions"),
+        "policy": (*policy_of_arrays(brain, percepts), "actions"),
         "sense": (*sense, "vector"),
         "control": (*control, "commands"),
     }.items():
@@ -257,6 +251,16 @@ def _write_onnx(
         else:
             written.append(f"{name}.onnx")
     return written
+
+
+def policy_of_arrays(brain: Brain, percepts: Sequence[Any]) -> OnnxProgram:
+    """A policy, with percepts of these shapes, without what it does not use: a key, and pictures where it sees none."""
+    vectors, pictures = percepts
+
+    def policy(vectors: jax.Array, *seen: jax.Array) -> jax.Array:
+        return brain.policy(vectors, seen[0] if seen else jnp.zeros(pictures.shape), jnp.zeros(2, jnp.uint32))
+
+    return policy, {"vectors": vectors} | ({} if brain.kind == "state" else {"pictures": pictures})
 
 
 def _by_field(function: Callable[..., jax.Array], state: Mapping[str, Any], others: Mapping[str, Any]) -> OnnxProgram:

@@ -74,7 +74,7 @@ def pretrain(
     key: jax.Array,
     demos: DemoSet,
     config: DiffusionConfig,
-    report: Callable[[int, float], None] = lambda step, loss: None,
+    report: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> Prior:
     """Clones demonstrations into a diffusion prior.
 
@@ -82,17 +82,17 @@ def pretrain(
       key: randomness.
       demos: the demonstrations.
       config: the prior and its training.
-      report: called with the step and the mean loss since the last call, about ten times.
+      report: called with the step, of how many, and the mean loss since the last call, about ten times.
     """
     init_key, train_key = jax.random.split(key)
     cloning = Cloning.of(demos.obs, demos.actions, windows(demos, config.chunk), config)
     state = cloning.init(init_key)
     block = jax.jit(Cloning.block)
-    keys = jax.random.split(train_key, config.train_steps)
-    size = -(-config.train_steps // 10)
-    for first in range(0, config.train_steps, size):
+    keys = jax.random.split(train_key, cloning.steps)
+    size = -(-cloning.steps // 10)
+    for first in range(0, cloning.steps, size):
         state, loss = block(cloning, state, keys[first : first + size])
-        report(int(state.step), float(loss))
+        report(int(state.step), cloning.steps, float(loss))
     return cloning.trained(state)
 
 
