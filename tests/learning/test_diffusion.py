@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from expertgen_jax.learning import diffusion
-from expertgen_jax.learning.demos import DemoSet
-from expertgen_jax.learning.diffusion import DiffusionConfig
+from expertgen_jax.learning.demos import DemoSet, windows
+from expertgen_jax.learning.diffusion import Cloning, DiffusionConfig
 from expertgen_jax.runs import loops
 
 TINY = DiffusionConfig(chunk=2, width=16, blocks=1, train_steps=20, batch_size=32)
@@ -174,6 +174,14 @@ def test_sampling_is_deterministic(coin_prior):
     _, once = draw(coin_prior, jax.random.key(5))
     _, again = draw(coin_prior, jax.random.key(5))
     np.testing.assert_array_equal(once, again)
+
+
+@pytest.mark.parametrize(("episodes", "steps"), [(10, 800), (2048, 960), (2049, 961)])
+def test_many_demonstrations_take_more_steps(episodes, steps):
+    """2,048 episodes of 4 rows are 8,192 chunks: 30 times that many in steps of 256."""
+    demos, config = coin_demos(episodes), DiffusionConfig(train_steps=800, epochs=30, batch_size=256)
+    cloning = Cloning.of(demos.obs, demos.actions, windows(demos, config.chunk), config)
+    assert cloning.steps == steps
 
 
 @pytest.fixture(scope="module")

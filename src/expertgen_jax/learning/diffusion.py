@@ -40,7 +40,7 @@ class DiffusionConfig:
     """Residual blocks in the denoiser."""
     train_steps: Count = 2500
     """Gradient steps to train the prior, at least."""
-    epochs: Count = 60
+    epochs: Count = 30
     """How often the prior sees each demonstrated action chunk, at least: where there are many, it takes more steps."""
     batch_size: Count = 512
     """Action chunks in a gradient step."""

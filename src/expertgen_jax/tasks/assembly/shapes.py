@@ -65,7 +65,6 @@ MISJUDGED = {
 PRESETS: dict[str, dict[str, Any]] = {
     "assembly": {
         "demo": {"episodes": 12288, "successes": 3600},
-        "prior": {"train_steps": 9000},
         "steer": {
             "episodes": 131072,
             "patience": 65536,
