@@ -24,7 +24,7 @@ DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "results"
 RUNS = [(family, level) for family in ("peg", "assembly", "tabletop") for level in ("", "default", "strong")]
 """Files of experts: what they are of, and how randomised."""
-OTHERS = [("assembly", "held"), ("assembly", "panda")]
+OTHERS = [("assembly", "held"), ("assembly", "panda"), ("tabletop", "panda")]
 """Those of experts with a plug that slips, and with the arm."""
 HEADINGS = ("Task", "Randomisation", "Success")
 Row = Mapping[str, str]
