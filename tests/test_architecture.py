@@ -9,7 +9,15 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "expertgen_jax"
 FLOORS = (
     *({"errors"}, {"files"}, {"bounds"}, {"task"}, {"scenes"}),
-    *({"sim", "vision"}, {"tasks", "learning"}, {"deploy", "data", "envs"}, {"runs"}, {"viewer"}, {"cli"}, {"__main__"}),
+    *(
+        {"sim", "vision"},
+        {"tasks", "learning"},
+        {"deploy", "data", "envs"},
+        {"runs"},
+        {"viewer"},
+        {"cli"},
+        {"__main__"},
+    ),
 )
 """From the ground up; rooms on one floor do not know each other."""
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

@@ -17,6 +17,7 @@ import jax
 import jax.export
 import numpy as np
 import pytest
+import safetensors.numpy
 from commands import call
 from small import SMALL, SMALL_STUDENT
 
@@ -92,7 +93,7 @@ def test_steer_leaves_a_complete_run_directory(small_run):
 def test_finished_phases_are_not_redone(small_run):
     times = {path: path.stat().st_mtime_ns for path in small_run.rglob("*") if path.is_file()}
     redrawn = {small_run / "summary.json", small_run / "curves.png"}
-    code, _, err = call("steer", "--run-dir", str(small_run), *SMALL, "--no-tensorboard", "--no-overwrite")
+    code, _, err = call("steer", "--run-dir", str(small_run), *SMALL, "--no-overwrite")
     assert code == 0, err
     assert {path: path.stat().st_mtime_ns for path in times if path not in redrawn} == {
         path: when for path, when in times.items() if path not in redrawn
@@ -531,11 +532,16 @@ def same_policy(run: Path, kit: Path) -> None:
 
 
 def test_an_expert_is_exported(small_run, tmp_path):
-    code, _, err = call("export", "--run-dir", str(small_run), "--policy", "expert", "--out", str(tmp_path / "kit"))
+    flags = ("--run-dir", str(small_run), "--policy", "expert", "--out", str(tmp_path / "kit"))
+    code, _, err = call("export", *flags, "--also", "safetensors")
     assert code == 0, err
     run = load_run(small_run)
     program = jax.export.deserialize(bytearray((tmp_path / "kit" / "policy.jax").read_bytes())).call
     agent, world = run.agent("expert"), episode.reset(run.env, jax.random.key(0))
+    weights = safetensors.numpy.load_file(tmp_path / "kit" / "policy.safetensors")
+    assert sum(x.size for x in weights.values()) == sum(x.size for x in jax.tree.leaves(agent.params))
+    page = (tmp_path / "kit" / "README.md").read_text()
+    assert "# peg: expert" in page and "| `tip_position` | m | 3 |" in page and "`policy.safetensors`" in page
     memory, before = agent.init(jax.random.key(0)), world.obs
     for _ in range(2):
         memory, here = agent.act(memory, world, jax.random.key(0))

@@ -151,6 +151,14 @@ ZARR = {
     "not a number": (put("data/action", np.full((9, 4), np.nan)), "not finite"),
     "complex": (put("data/action", np.zeros((9, 4), complex)), "must be numbers"),
     "a pickle": (put("data/action", np.zeros((9, 4)), filters=[numcodecs.Pickle()]), "pickle"),
+    "chunks that are far too large": (
+        lambda root: root["data"].create_array("qvel", shape=(9, 4), dtype="f8", chunks=(10**9, 4)),
+        "more than 8 GiB",
+    ),
+    "chunks that are far too many": (
+        lambda root: root["data"].create_array("qvel", shape=(10**8, 1), dtype="f4", chunks=(1, 1)),
+        "more than 8 GiB",
+    ),
     "far too much": (lambda root: root["data"].create_array("qvel", shape=(10**9, 9), dtype="f8"), "more than 8 GiB"),
     "no rate": (lambda root: root.attrs.__delitem__("rate"), "give --rate"),
     "a rate in words": (lambda root: root.attrs.__setitem__("rate", "fast"), "give --rate"),
@@ -349,13 +357,30 @@ def test_an_archive_that_is_no_recording_is_refused_in_a_line(kind, tmp_path):
 
 def test_what_is_no_file_of_a_kind_is_refused_in_a_line(tmp_path):
     (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04")
+    (tmp_path / "damaged.zip").write_text("no archive")
     (tmp_path / "damaged.hdf5").write_bytes(b"\x89HDF")
     (tmp_path / "other.csv").write_text("1,2")
     for name, said in (
         *(("damaged.npz", "damaged"), ("damaged.hdf5", "damaged"), ("other.csv", "expected"), ("none", "no such")),
+        ("damaged.zip", "not a zip file"),
     ):
         with pytest.raises(UserError, match=said):
             conversion.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", [lerobot, robomimic, diffusion_policy, None], ids=["lerobot", "hdf5", "zarr", "npz"])
+def test_a_rate_that_is_told_here_holds(kind, tmp_path):
+    """Where a recording tells another, one of nothing, or none."""
+    if kind is None:
+        np.savez(path := tmp_path / "set.npz", lengths=LENGTHS, qpos=np.zeros((9, 2)))
+    else:
+        path = written(kind, tmp_path)
+    assert conversion.read(path, 12.5).rate == 12.5
+    with pytest.raises(UserError, match="rows a second"):
+        conversion.read(path, 1e9)
+    if kind is lerobot:
+        info(fps=0)(path)
+        assert conversion.read(path, 12.5).rate == 12.5
 
 
 def test_a_recording_that_is_one_stays_as_it_is():

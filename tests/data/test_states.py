@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from expertgen_jax.data import conversion, lerobot, robomimic, states
+from expertgen_jax.data import conversion, diffusion_policy, lerobot, robomimic, states
 from expertgen_jax.data.recording import Recording
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import demos
@@ -20,13 +20,15 @@ def played(envs):
     return conversion.recorded(env, scripted_agent(env.task), KEY, 64)
 
 
-@pytest.mark.parametrize("kind", [lerobot, robomimic])
+@pytest.mark.parametrize("kind", [lerobot, robomimic, diffusion_policy])
 def test_demonstrations_come_back_bit_by_bit_and_replay_to_the_same_ends(envs, played, kind, tmp_path):
-    env, path = envs("peg", "native"), tmp_path / ("set" if kind is lerobot else "set.hdf5")
+    env, path = envs("peg", "native"), tmp_path / ("set.hdf5" if kind is robomimic else "set")
     if kind is lerobot:
         lerobot.write(path, played, "peg", {})
-    else:
+    elif kind is robomimic:
         robomimic.write(path, conversion.in_parts(env, played), "peg")
+    else:
+        diffusion_policy.write(path, played)
     found = conversion.imported(env, conversion.read(path), KEY)
     np.testing.assert_array_equal(found.demos.obs, played.arrays["obs"])
     np.testing.assert_array_equal(found.demos.actions, played.arrays["actions"])

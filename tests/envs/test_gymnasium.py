@@ -1,5 +1,7 @@
 """Tasks in Gymnasium: its own checker passes, episodes end as ours do."""
 
+from pathlib import Path
+
 import gymnasium
 import jax
 import numpy as np
@@ -31,7 +33,7 @@ def test_gymnasiums_checker_passes():
 
 
 def towards(obs: np.ndarray) -> np.ndarray:
-    """The action that leads the bead of each row `goal, x` to its goal."""
+    """The action that leads the bead of each row `x, goal` to its goal."""
     x, goal = np.split(obs, 2, axis=1)
     return np.clip((goal - x) / 0.1, -0.5, 0.5)
 
@@ -102,5 +104,9 @@ def test_make_vec_and_a_task_of_ones_own(tmp_path):
     obs, _ = envs.reset(seed=0)
     assert isinstance(envs.unwrapped, ours.TaskVectorEnv) and envs.observation_space.contains(obs)
     assert envs.step(envs.action_space.sample())[1].shape == (3,)
+    mine = ours.make(str(Path(__file__).parents[2] / "examples" / "push_puck.py"), physics="native")
+    assert mine.observation_space.contains(mine.reset(seed=0)[0])
     with pytest.raises(UserError, match=r"nothing\.py"):
         ours.make(str(tmp_path / "nothing.py"))
+    with pytest.raises(UserError, match="render_mode 'human'"):
+        ours.make("peg", render_mode="human")

@@ -23,6 +23,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """As much of the Hub as one upload and one download ask for; files of all repositories by their addresses."""
 
     files: dict[str, dict[str, bytes]]
+    tags: dict[str, str]
+    private: set[str]
 
     def answer(self, content: bytes | dict | list, status: int = 200, **headers: str) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -38,9 +40,15 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             asked = json.loads(body)
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
-            self.files.setdefault(f"{asked.get('type', 'model')}s/{name}", {})
+            address = f"{asked.get('type', 'model')}s/{name}"
+            if address not in self.files and (asked.get("private") or asked.get("visibility") == "private"):
+                self.private.add(address)
+            self.files.setdefault(address, {})
             place = "" if asked.get("type", "model") == "model" else f"{asked['type']}s/"
             self.answer({"url": f"http://{self.headers['Host']}/{place}{name}", "name": name, "id": name})
+        elif match := re.fullmatch(r"/api/(\w+/[^/]+/[^/]+)/tag/main", self.path):
+            self.tags[match[1]] = json.loads(body)["tag"]
+            self.answer({})
         elif self.path == "/api/validate-yaml":
             self.answer({"errors": [], "warnings": []})
         elif match := re.fullmatch(r"/api/(\w+/.+)/preupload/main", self.path):
@@ -49,12 +57,22 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.answer({"files": modes})
         elif match := re.fullmatch(r"/api/(\w+/.+)/commit/main(\?.*)?", self.path):
             for line in map(json.loads, body.splitlines()):
+                if line["key"] == "deletedFile":
+                    del self.files[match[1]][line["value"]["path"]]
                 if line["key"] == "file":
                     self.files[match[1]][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             address = f"http://{self.headers['Host']}/{match[1].removeprefix('models/')}/commit/{COMMIT}"
             self.answer({"commitUrl": address, "commitOid": COMMIT})
         else:
             self.answer({"error": f"no {self.path}"}, 404)
+
+    def do_DELETE(self) -> None:
+        match = re.fullmatch(r"/api/(\w+/[^/]+/[^/]+)/tag/(.+)", self.path)
+        if match and self.tags.get(match[1]) == match[2]:
+            del self.tags[match[1]]
+            self.answer({})
+        else:
+            self.answer({"error": "no such tag"}, 404, X_Error_Code="RevisionNotFound")
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -63,7 +81,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 self.answer({"error": "not there"}, 404, X_Error_Code="RepoNotFound")
                 return
             listed = [{"rfilename": name} for name in self.files[match[1]]]
-            self.answer({"id": match[1].partition("/")[2], "sha": COMMIT, "siblings": listed})
+            private = match[1] in self.private
+            self.answer({"id": match[1].partition("/")[2], "sha": COMMIT, "siblings": listed, "private": private})
         elif match := re.fullmatch(r"/api/(\w+/[^/]+/[^/]+)/tree/\w+", path):
             files = self.files[match[1]].items()
             self.answer(
@@ -84,7 +103,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def address(tmp_path) -> Iterator[str]:
     """Of the Hub's stand-in, with nothing in it."""
-    Hub.files = {}
+    Hub.files, Hub.tags, Hub.private = {}, {}, set()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -118,11 +137,27 @@ def test_a_policy_goes_there_and_comes_back(address, tmp_path):
 
 def test_a_dataset_goes_there_and_comes_back(address, tmp_path):
     (tmp_path / "set" / "meta").mkdir(parents=True)
-    (tmp_path / "set" / "meta" / "info.json").write_text("{}")
-    code, said = call(address, "push", str(tmp_path / "set"), "somebody/episodes")
-    assert code == 0 and f"{address}/datasets/somebody/episodes" in said, said
+    (tmp_path / "set" / "meta" / "info.json").write_text('{"codebase_version": "v3.0"}')
+    for _ in range(2):  # the second time the tag moves
+        code, said = call(address, "push", str(tmp_path / "set"), "somebody/episodes")
+        assert code == 0 and f"{address}/datasets/somebody/episodes" in said, said
+        assert Hub.tags == {"datasets/somebody/episodes": "v3.0"}  # without which LeRobot does not load it
     code, said = call(address, "pull", "somebody/episodes", "--kind", "dataset", "--out", str(tmp_path / "back"))
-    assert code == 0 and (tmp_path / "back" / "meta" / "info.json").read_text() == "{}", said
+    assert code == 0 and (tmp_path / "back" / "meta" / "info.json").read_text().startswith('{"codebase'), said
+
+
+def test_another_policy_leaves_nothing_of_the_one_before_and_private_is_private(address, tmp_path):
+    (tmp_path / "kit").mkdir()
+    for name in ("card.json", "policy.onnx"):
+        (tmp_path / "kit" / name).write_text("{}")
+    code, said = call(address, "push", str(tmp_path / "kit"), "somebody/peg", "--private")
+    assert code == 0 and Hub.private == {"models/somebody/peg"}, said
+    (tmp_path / "kit" / "policy.onnx").unlink()
+    assert call(address, "push", str(tmp_path / "kit"), "somebody/peg")[0] == 0
+    assert Hub.files["models/somebody/peg"].keys() == {"card.json"}
+    Hub.private.clear()
+    code, said = call(address, "push", str(tmp_path / "kit"), "somebody/peg", "--private")
+    assert code == 2 and "is there already, and public" in said, said
 
 
 def test_what_goes_wrong_is_told_in_a_line(address, tmp_path):

@@ -52,7 +52,7 @@ class Export:
     run_dir: Path
     """Run directory."""
     out: Path
-    """What to write: a file, or for LeRobot a folder that is not there yet."""
+    """What to write: a file for robomimic, else a folder that is not there yet."""
     format: Literal["lerobot", "robomimic", "diffusion_policy"] = "lerobot"
     """LeRobotDataset v3, robomimic's HDF5, or Diffusion Policy's zarr."""
     policy: Literal["script", "prior", "expert", "student"] = "expert"

@@ -12,14 +12,14 @@ from expertgen_jax.runs import hub
 
 @dataclasses.dataclass(frozen=True)
 class Push:
-    """Uploads what `export` or `demos export` wrote; HF_TOKEN, or `hf auth login`, says who you are."""
+    """Uploads an exported policy or a LeRobotDataset; HF_TOKEN, or `hf auth login`, says who you are."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """An exported policy, or a LeRobotDataset."""
     repo: Annotated[str, tyro.conf.Positional]
     """OWNER/NAME; made if it is not there."""
     private: bool = False
-    """Make it so that only its owner sees it."""
+    """Only its owner, or the members of its organisation, may see it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Between files of others and demonstrations of a task."""
 
 import operator
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 
 from expertgen_jax.data import diffusion_policy, lerobot, robomimic, states
-from expertgen_jax.data.recording import LARGEST, Recording, checked
+from expertgen_jax.data.recording import Recording, check_room, checked
 from expertgen_jax.data.states import Replay
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import student
@@ -49,35 +48,30 @@ def read(path: Path, rate: float | None = None) -> Recording:
     if not path.exists():
         raise UserError(f"{path}: no such file")
     if diffusion_policy.is_one(path):
-        found = diffusion_policy.read(path, rate)
-    elif path.is_dir():
-        found = lerobot.read(path)
-    elif path.suffix in robomimic.SUFFIXES:
-        found = robomimic.read(path)
-    elif path.suffix == ".npz":
-        found = _read_npz(path)
-    else:
-        raise UserError(f"{path}: expected .hdf5, .npz, the folder of a LeRobotDataset, or a zarr group or its .zip")
-    return found if rate is None else found._replace(rate=rate)
+        return diffusion_policy.read(path, rate)
+    if path.is_dir():
+        return lerobot.read(path, rate)
+    if path.suffix in robomimic.SUFFIXES:
+        return robomimic.read(path, rate)
+    if path.suffix == ".npz":
+        return _read_npz(path, rate)
+    raise UserError(f"{path}: expected .hdf5, .npz, the folder of a LeRobotDataset, or a zarr group or its .zip")
 
 
-def _read_npz(path: Path) -> Recording:
+def _read_npz(path: Path, rate: float | None) -> Recording:
     try:
-        with zipfile.ZipFile(path) as archive:
-            room = sum(member.file_size for member in archive.infolist())
-        if room > LARGEST:
-            raise UserError(f"{path}: unfolds to more than {LARGEST / 1024**3:.0f} GiB")
+        check_room(path)
         with open(path, "rb") as file, np.load(file) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        lengths, rate, success = (arrays.pop(name, None) for name in ("lengths", "rate", "success"))
+        lengths, told, success = (arrays.pop(name, None) for name in ("lengths", "rate", "success"))
     except UserError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise what they like on damaged files
         raise UserError(f"{path}: not an .npz archive, or damaged") from error
     good = lengths is not None and lengths.ndim == 1 and lengths.dtype.kind in "iu"
-    if not good or rate is None or rate.dtype.kind not in "fiu" or rate.size != 1:
+    if not good or (rate is None and (told is None or told.dtype.kind not in "fiu" or told.size != 1)):
         raise UserError(f"{path}: needs 'lengths', whole numbers [episodes], and 'rate', a number")
-    return checked(Recording(arrays, lengths, success, float(np.ravel(rate)[0]), path))
+    return checked(Recording(arrays, lengths, success, float(np.ravel(told)[0]) if rate is None else rate, path))
 
 
 def imported(env: Env, recording: Recording, key: jax.Array) -> Imported:

@@ -7,13 +7,14 @@ own names. Its buffers do not tell how many rows there are a second, nor what su
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from expertgen_jax.data.recording import LARGEST, STATE, Recording, checked
+from expertgen_jax.data.recording import LARGEST, STATE, Recording, check_room, checked
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic_folder
 
@@ -87,6 +88,7 @@ def _opened(path: Path) -> Iterator[Any]:
     if path.suffix != ".zip":
         yield zarr.open_group(path, mode="r")
         return
+    check_room(path)
     with contextlib.closing(zarr.storage.ZipStore(path, mode="r")) as store:
         yield zarr.open_group(store, mode="r")
 
@@ -103,17 +105,23 @@ def _read(path: Path, root: Any, rate: float | None) -> Recording:
             raise UserError(f"{path}: '{name}' is a group, expected numbers")
         if x.dtype.kind not in "fiub" or "pickle" in json.dumps(x.metadata.to_dict(), default=str):
             raise UserError(f"{path}: '{name}' must be numbers, found {x.dtype}; nothing is unpickled")
-    if sum(x.nbytes for x in found.values()) > LARGEST:
+    if sum(map(_room, found.values())) > LARGEST:
         raise UserError(f"{path}: unfolds to more than {LARGEST / 1024**3:.0f} GiB")
     arrays = {name: np.asarray(x[...]) for name, x in found.items()}
     ends, success = arrays.pop("meta/episode_ends"), arrays.pop("meta/success", None)
     if ends.ndim != 1 or ends.dtype.kind not in "iu":
         raise UserError(f"{path}: 'meta/episode_ends' must be whole numbers [episodes]")
-    rate = rate or root.attrs.get("rate")
+    rate = root.attrs.get("rate") if rate is None else rate
     if not isinstance(rate, int | float):
         raise UserError(f"{path}: does not tell how many rows there are a second; give --rate")
     arrays = {_OWN[name.removeprefix("data/")]: x for name, x in arrays.items()}
     return Recording(arrays, np.diff(ends.astype(np.int64), prepend=0), success, float(rate), path)
+
+
+def _room(x: Any) -> int:
+    """Bytes that reading an array takes: whole chunks, of a kilobyte at least."""
+    chunks = math.prod(-(-size // chunk) for size, chunk in zip(x.shape, x.chunks, strict=True))
+    return max(x.nbytes, chunks * max(1024, math.prod(x.chunks) * x.dtype.itemsize))
 
 
 def _line(error: Exception) -> str:

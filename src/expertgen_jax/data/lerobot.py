@@ -32,9 +32,9 @@ configs: [{{"config_name": "default", "data_files": "data/*/*.parquet"}}]
 
 # {task}
 
-{size}: of the task `{task}` of expertgen_jax, in simulation (MuJoCo). A LeRobotDataset v3.
+{size}. They are of the task `{task}` of expertgen_jax, in simulation (MuJoCo), as a LeRobotDataset v3.
 
-Features: {features}. `observation.state` is what the task observes and `action` what it takes, each number in [-1, 1];
+Features: {features}. `observation.state` is what the task observes; each number of an `action` lies in [-1, 1];
 `sim.NAME` is MuJoCo's state before the action, in its order and units; `next.success` says in an episode's last row
 whether it succeeded.
 """
@@ -152,8 +152,8 @@ def _write(folder: Path, recording: Recording, task: str, names: Mapping[str, Se
         "features": features,
     }
     write_json(folder / "meta" / "info.json", info)
-    told = "" if recording.success is None else f", {recording.success.mean():.1%} of which succeed"
-    size = f"{len(lengths)} episodes{told}, {time} frames, {recording.rate:g} a second"
+    told = "" if recording.success is None else f", of which {recording.success.mean():.1%} succeed"
+    size = f"{len(lengths)} episodes{told}: {time} frames, {recording.rate:g} a second"
     listed = ", ".join(f"`{name}`" for name in features)
     (folder / "README.md").write_text(CARD.format(task=task, size=size, features=listed))
 
@@ -194,8 +194,12 @@ def _picture_statistics(x: np.ndarray) -> dict[str, Any]:
     return {name: value if name == "count" else np.reshape(value, (3, 1, 1)).tolist() for name, value in found.items()}
 
 
-def read(folder: Path) -> Recording:
+def read(folder: Path, rate: float | None = None) -> Recording:
     """Reads a dataset; pictures and videos are left aside.
+
+    Args:
+      folder: of the dataset.
+      rate: rows a second (Hz), where it does not tell, or wrongly.
 
     Raises:
       UserError: the folder holds no dataset of version 3, a damaged or too large one, or what `checked` refuses.
@@ -203,7 +207,8 @@ def read(folder: Path) -> Recording:
     pa = _pyarrow()
     try:
         info = json.loads((folder / "meta" / "info.json").read_text())
-        version, rate, features = info["codebase_version"], float(info["fps"]), dict(info["features"])
+        version, features = info["codebase_version"], dict(info["features"])
+        rate = float(info["fps"]) if rate is None else rate
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: no LeRobotDataset: meta/info.json ({error})") from error
     if not str(version).startswith("v3"):

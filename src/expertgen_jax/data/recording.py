@@ -1,5 +1,6 @@
 """Episodes on their way in or out, whatever the format: named arrays, end to end."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +47,13 @@ class Recording(NamedTuple):
         """The arrays of one episode."""
         begin = self.starts[number]
         return {name: x[begin : begin + self.lengths[number]] for name, x in self.arrays.items()}
+
+
+def check_room(path: Path) -> None:
+    """Raises a UserError where a zip archive would unfold to more than `LARGEST`, and what zipfile raises on others."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > LARGEST:
+            raise UserError(f"{path}: unfolds to more than {LARGEST / 1024**3:.0f} GiB")
 
 
 def checked(recording: Recording) -> Recording:

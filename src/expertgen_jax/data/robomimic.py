@@ -70,8 +70,12 @@ def ready(path: Path) -> None:
         raise UserError(f"{path}: a name that ends in {' or '.join(SUFFIXES)}, please")
 
 
-def read(path: Path) -> Recording:
+def read(path: Path, rate: float | None = None) -> Recording:
     """Reads a file; pictures are left aside.
+
+    Args:
+      path: the file.
+      rate: rows a second (Hz), where it does not tell, or wrongly.
 
     Raises:
       UserError: it is missing, damaged, too large, of another kind, or holds what `checked` refuses.
@@ -81,7 +85,7 @@ def read(path: Path) -> Recording:
         raise UserError(f"{path}: no such file")
     try:
         with h5py.File(path, "r") as file:
-            return checked(_read(path, file))
+            return checked(_read(path, file, rate))
     except (
         OSError,
         KeyError,
@@ -93,7 +97,7 @@ def read(path: Path) -> Recording:
         raise UserError(f"{path}: no robomimic file, or damaged ({error})") from error
 
 
-def _read(path: Path, file: Any) -> Recording:
+def _read(path: Path, file: Any, rate: float | None) -> Recording:
     data = file["data"]
     names = sorted((name for name in data if re.fullmatch(r"demo_\d+", name)), key=lambda name: int(name[5:]))
     if not names:
@@ -120,9 +124,9 @@ def _read(path: Path, file: Any) -> Recording:
         if "rewards" in demo:
             rewards.append(float(np.max(demo["rewards"], initial=0.0)) > 0)
     joined = {_own(name): np.concatenate(parts) for name, parts in found.items()}
-    rate = 20.0  # robosuite's
-    if "env_args" in data.attrs:
-        rate = float(json.loads(data.attrs["env_args"]).get("env_kwargs", {}).get("control_freq", rate))
+    if rate is None:
+        told = json.loads(data.attrs.get("env_args", "{}"))
+        rate = float(told.get("env_kwargs", {}).get("control_freq", 20.0))  # else robosuite's
     success = np.array(rewards) if len(rewards) == len(names) else None
     return Recording(joined, np.array(lengths), success, rate, path)
 

@@ -1,1 +1,1 @@
-"""Tasks as environments of other libraries, and environments of theirs as tasks."""
+"""Tasks as environments of other libraries."""

@@ -1,9 +1,10 @@
-"""Tasks as environments of Brax, for its learners: PPO, SAC and the rest, and those of MuJoCo Playground.
+"""Tasks as environments of Brax, for its learners: PPO, SAC and the rest.
 
     brax.training.agents.ppo.train.train(BraxEnv(make_env(load_task("peg"))), episode_length=100, ...)
 
 A step is a control step; the reward is 1 where strict success ends the episode, else 0. An episode is done where it
 succeeds or physics diverges; time runs out in Brax's own wrapper, whose `episode_length` should be the task's horizon.
+Brax's automatic reset begins each world again where it began first: take many worlds.
 """
 
 import jax
@@ -17,8 +18,6 @@ from expertgen_jax.sim.episode import Env
 
 class BraxEnv(BraxBase):
     """One world of a task; `vmap` is applied outside, as by Brax's wrappers.
-
-    Brax 0.14.2 itself trains with JAX before 0.10 only.
 
     Attributes:
       env: the task on a back end.

@@ -19,6 +19,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from expertgen_jax.errors import UserError
 from expertgen_jax.sim import episode
 from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.tasks.registry import TASKS, load_task
@@ -41,7 +42,12 @@ class TaskVectorEnv(VectorEnv):
           env: the task on a back end.
           num_envs: number of worlds.
           render_mode: None or `rgb_array`, one picture a world from the task's spectator.
+
+        Raises:
+          UserError: another render mode.
         """
+        if render_mode not in (None, RENDERED):
+            raise UserError(f"render_mode {render_mode!r}: {RENDERED!r} or None")
         self.env, self.num_envs, self.render_mode = env, num_envs, render_mode
         self.metadata = _metadata(env) | {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.single_observation_space, self.single_action_space = _spaces(env)
@@ -55,7 +61,7 @@ class TaskVectorEnv(VectorEnv):
         """Begins an episode in each world: observations `[num_envs, n]` and no infos."""
         super().reset(seed=seed)
         self._worlds = _begin(self.env, jax.random.split(_key(self.np_random), self.num_envs))
-        return np.asarray(self._worlds.obs), {}
+        return np.array(self._worlds.obs), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """One control step of each world, under `actions: [num_envs, m]`, clipped to [-1, 1]."""
@@ -67,11 +73,11 @@ class TaskVectorEnv(VectorEnv):
         if over.any():
             after = _renew(self.env, over, after, _key(self.np_random))
         self._worlds = after
-        success = np.asarray(after.success)
+        success = np.array(after.success)  # arrays of one's own, which a wrapper may change
         ended = success | np.asarray(after.diverged)
         truncated = np.asarray(episode.done(self.env, after)) & ~ended
         told = {"is_success": success, "_is_success": np.ones_like(success)}
-        return np.asarray(after.obs), success.astype(np.float64), ended, truncated, told
+        return np.array(after.obs), success.astype(np.float64), ended, truncated, told
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """What the spectator sees of each world, `[480, 640, 3] uint8`."""
@@ -124,7 +130,7 @@ def make(task: str, *, physics: str = "auto", render_mode: str | None = None, **
       render_mode: see `TaskVectorEnv`.
       options: `randomization`, `robot`, `starts`, `grasp`, as of `load_task`, with its errors.
     """
-    return TaskEnv(episode.make_env(load_task(task, **options), physics), render_mode)
+    return TaskEnv(episode.make_env(load_task(task, **options), physics, max_worlds=1), render_mode)
 
 
 def make_vec(

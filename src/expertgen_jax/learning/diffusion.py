@@ -310,7 +310,6 @@ class Cloning(struct.PyTreeNode):
 
 def _time_embedding(time: Float[Array, "*batch"], size: int = 32) -> Float[Array, "*batch size"]:
     """Sines and cosines of `time [...]` in [0, 1] at frequencies from 1 to 1000: `[..., size]`."""
-    angle = time[..., None] * np.geomspace(
-        1.0, 1000.0, size // 2, dtype=np.float32
-    )  # no exp, which not all round alike
+    frequencies = np.geomspace(1.0, 1000.0, size // 2, dtype=np.float32)  # constants, since engines round exp apart
+    angle = time[..., None] * frequencies
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

@@ -20,15 +20,15 @@ PAGE = """---
 
 ## What goes in
 
-Every {decision_dt:g} s {entries} numbers, in this order{past}{history}:
+Every {decision_dt:g} s {entries} numbers, in this order{past}:
 
 | part | unit | numbers |
 |---|---|---|
 {vector}
 
-{pictures}
+{history}{pictures}
 
-`sense` makes them of MuJoCo's fields {read}. Joints, in order: {joints}.
+`sense` and `control` read MuJoCo's fields {read}. Joints, in order: {joints}.
 
 ## What comes out
 
@@ -51,6 +51,7 @@ task draws, under the randomisation that the measurements name.
 """
 
 
+OF_ONE = "; the last of them are those of the action before"
 STEERED = "A diffusion policy cloned from imperfect demonstrations, whose noise reinforcement learning has steered."
 
 
@@ -72,9 +73,9 @@ def page(card: Mapping[str, Any]) -> str:
         made=STEERED if state else f"It learnt by DAgger from an expert: {STEERED[0].lower()}{STEERED[1:]}",
         measured="\n".join(measured) or "| nothing yet | | |",
         decision_dt=card["decision_dt"],
-        history="" if inputs["history"] == 1 else f"; with them those of {inputs['history'] - 1} decisions before",
+        history="" if inputs["history"] == 1 else f"The last {inputs['history']} decisions' go in, the newest first. ",
         entries=inputs["vector"]["size"],
-        past=f"\nof which the last are the {past} actions before" if past else "",
+        past=f"; the last of them are the {past} actions before, the newest first" if past > 1 else OF_ONE * past,
         vector="\n".join(f"| `{name}` | {x['unit']} | {x['size']} |" for name, x in entries.items()),
         pictures="No pictures."
         if not pictures["order"]

@@ -19,7 +19,8 @@ from expertgen_jax.runs.logs import Log, LogName
 
 FILES = {
     *("config.json", "metrics.jsonl", "summary.json", "evaluations.json", "cost.json", "demos.npz", "curves.png"),
-    *("expert.mp4", "student.mp4", "students", "checkpoints", "logs", "export", "task.py"),
+    *("expert.mp4", "student.mp4", "students", "checkpoints", "logs", "tensorboard", "export"),
+    "task.py",
 }
 """What a run directory holds."""
 NO_SETTINGS = ("history", "task_identity", "demos_digest")

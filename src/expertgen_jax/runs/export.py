@@ -24,6 +24,7 @@ first zeros.
 
 import functools
 import hashlib
+import importlib.util
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +64,9 @@ PICTURES = {
 
 Form = Literal["onnx", "safetensors"]
 """What a policy is written as besides."""
+FORMS: dict[Form, str] = {"onnx": "jax2onnx", "safetensors": "safetensors"}
+"""The package that writes each."""
+ONNX, WEIGHTS = ("policy", "sense", "control"), "policy.safetensors"
 OnnxProgram = tuple[Callable[..., jax.Array], dict[str, Any]]
 """A function of arrays, and their shapes by name."""
 
@@ -122,8 +126,9 @@ def export(run: ExpertRun | StudentRun, folder: Path, also: Sequence[Form] = ())
     Raises:
       UserError: the run has not come that far, or a form needs a package that is missing.
     """
-    if "onnx" in also:
-        onnx.check()
+    for form in also:
+        if importlib.util.find_spec(FORMS[form]) is None:
+            raise UserError(f"--also {form} needs: pip install 'expertgen-jax[{form}]'")
     expert_run, brain = (run, of_expert(run)) if isinstance(run, ExpertRun) else (run.run, of_student(run))
     env, task, chunk = expert_run.env, expert_run.env.task, expert_run.settings.prior.chunk
     mj = env.model.mj
@@ -163,6 +168,8 @@ def export(run: ExpertRun | StudentRun, folder: Path, also: Sequence[Form] = ())
     if task.update is not None:
         programs["update"] = (functools.partial(_updated, task, structure), (state, context, key))
     folder.mkdir(parents=True, exist_ok=True)
+    for name in ("update.jax", *(f"{name}.onnx" for name in ONNX), WEIGHTS):  # of a policy that was here before
+        (folder / name).unlink(missing_ok=True)
     digests = {}
     for name, (function, arguments) in programs.items():
         program = jax.export.export(jax.jit(function), platforms=("cpu", "cuda"))(*arguments).serialize()
@@ -224,28 +231,22 @@ def export(run: ExpertRun | StudentRun, folder: Path, also: Sequence[Form] = ())
 
 
 def _write_weights(folder: Path, brain: Brain) -> str:
-    """Writes `policy.safetensors`, and returns its name."""
-    try:
-        from safetensors.numpy import save_file
-    except ImportError as error:
-        raise UserError("--also safetensors needs: pip install 'expertgen-jax[safetensors]'") from error
+    """Writes the weights, each under its name, and returns the file's."""
+    from safetensors.numpy import save_file
+
     leaves, _ = jax.tree_util.tree_flatten_with_path(brain.weights)
     named = {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(x) for path, x in leaves}
-    with atomic(folder / "policy.safetensors") as temporary:
+    with atomic(folder / WEIGHTS) as temporary:
         save_file(named, temporary, metadata={"policy": brain.name})
-    return "policy.safetensors"
+    return WEIGHTS
 
 
 def _write_onnx(
     folder: Path, brain: Brain, percepts: Sequence[Any], sense: OnnxProgram, control: OnnxProgram
 ) -> list[str]:
     """Writes `policy`, `sense` and `control` as far as ONNX has their operators; returns the names of the files."""
-    written = []
-    for name, (function, arguments, output) in {
-        "policy": (*policy_of_arrays(brain, percepts), "actions"),
-        "sense": (*sense, "vector"),
-        "control": (*control, "commands"),
-    }.items():
+    written, programs = [], (policy_of_arrays(brain, percepts), sense, control)
+    for name, (function, arguments), output in zip(ONNX, programs, ("actions", "vector", "commands"), strict=True):
         if why := onnx.write(folder / f"{name}.onnx", function, arguments, output):
             print(f"warning: no {name}.onnx: {why}", file=sys.stderr)
         else:

@@ -3,6 +3,8 @@
 `HF_TOKEN`, or `hf auth login`, says who you are.
 """
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,17 +32,26 @@ def push(folder: Path, repo: str, private: bool = False) -> str:
     Args:
       folder: see `kind`.
       repo: `OWNER/NAME`; made if it is not there.
-      private: make it so that only its owner sees it.
+      private: only its owner, or the members of its organisation, may see it.
 
     Raises:
-      UserError: see `kind`; or the Hub refuses.
+      UserError: see `kind`; a repository that should be private is public; or the Hub refuses.
     """
     what = kind(folder)
     hub = _hub()
     try:
-        hub.create_repo(repo, repo_type=what, private=private, exist_ok=True)
-        hub.upload_folder(repo_id=repo, folder_path=folder, repo_type=what, commit_message="expertgen")
+        repo = hub.create_repo(repo, repo_type=what, private=private or None, exist_ok=True).repo_id
+        if private and not hub.repo_info(repo, repo_type=what).private:
+            raise UserError(f"{repo}: is there already, and public; make it private there, or choose another name")
+        old = ["*.jax", "*.onnx", "*.safetensors"] if what == "model" else ["*.parquet"]
+        hub.upload_folder(
+            repo_id=repo, folder_path=folder, repo_type=what, commit_message="expertgen", delete_patterns=old
+        )
+        if what == "dataset":
+            _tag(hub, repo, json.loads((folder / "meta" / "info.json").read_text())["codebase_version"])
         return f"{hub.endpoint}/{'datasets/' if what == 'dataset' else ''}{repo}"
+    except UserError:
+        raise
     except Exception as error:  # of the network, of rights, of names
         raise UserError(f"{repo}: {_line(error)}") from error
 
@@ -63,6 +74,15 @@ def pull(repo: str, folder: Path, what: Kind = "model", revision: str | None = N
     except Exception as error:
         raise UserError(f"{repo}: {_line(error)}") from error
     kind(folder)
+
+
+def _tag(hub: Any, repo: str, version: str) -> None:
+    """Tags what was just uploaded with the version of LeRobot's format, by which LeRobot asks for it."""
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    with contextlib.suppress(RevisionNotFoundError):
+        hub.delete_tag(repo, tag=version, repo_type="dataset")
+    hub.create_tag(repo, tag=version, repo_type="dataset")
 
 
 def _hub() -> Any:

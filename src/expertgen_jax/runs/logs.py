@@ -16,6 +16,7 @@ import imageio.v3 as imageio
 from PIL import Image
 
 from expertgen_jax.errors import UserError
+from expertgen_jax.files import atomic
 
 LogName = Literal["tensorboard", "wandb", "trackio"]
 """What can be logged to."""
@@ -127,13 +128,16 @@ def begin(names: Iterable[LogName], folder: Path, settings: Mapping[str, Any]) -
       UserError: one of them refuses, as Weights & Biases without a key.
     """
     logs: list[Log] = []
+    folder = folder.resolve()
+    place, identity = folder / "logs", folder / "logs" / "id"
+    title = f"{folder.parents[1].name} {folder.name}" if folder.parent.name == "students" else folder.name
     for name in dict.fromkeys(names):
-        place = folder / "logs"
         place.mkdir(exist_ok=True)
-        if not (place / "id").exists():
-            (place / "id").write_text(uuid.uuid4().hex[:8])
+        if not identity.exists():
+            with atomic(identity) as temporary:
+                temporary.write_text(uuid.uuid4().hex[:8])
         try:
-            logs.append(KINDS[name](place, folder.name, (place / "id").read_text(), settings))
+            logs.append(KINDS[name](place, title, identity.read_text(), settings))
         except Exception as error:  # each has errors of its own, of the network, of keys, of versions
             raise UserError(f"--log {name}: {' '.join(str(error).split())}") from error
     return logs

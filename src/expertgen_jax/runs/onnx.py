@@ -8,19 +8,10 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from expertgen_jax.errors import UserError
 from expertgen_jax.files import atomic
 
 CLOSE = 1e-4
 """How far ONNX may be from JAX on a random input, relative to the largest number."""
-
-
-def check() -> None:
-    """Raises a UserError where jax2onnx is missing."""
-    try:
-        import jax2onnx  # noqa: F401
-    except ImportError as error:
-        raise UserError("--also onnx needs: pip install 'expertgen-jax[onnx]'") from error
 
 
 def write(path: Path, function: Callable[..., jax.Array], inputs: Mapping[str, Any], output: str) -> str:

@@ -148,7 +148,7 @@ def _change(directory: RunDirectory, names: list[str], overwrite: bool) -> list[
     policies = {"expert"} | ({"prior"} if first == "prior" else set())
     directory.remove("checkpoints/expert", "expert.mp4")
     if not grows:
-        directory.remove("checkpoints/training", "students")
+        directory.remove("checkpoints/training", "students", "logs")
     if first == "prior":
         directory.remove("checkpoints/prior")
     directory.keep_rows(lambda row: row["phase"] not in outdated)
