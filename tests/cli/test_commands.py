@@ -247,10 +247,11 @@ def test_settings_are_checked(change, said):
 
 
 def test_a_preset_changes_its_fields_only():
-    changed = with_preset(RunSettings(), registry.load_task("push_pear").preset)
     plain = RunSettings()
-    assert changed.demo.tries == 2
-    assert dataclasses.replace(changed, demo=plain.demo) == plain
+    changed = with_preset(plain, registry.load_task("push_pear").preset)
+    assert (changed.demo.tries, changed.prior.epochs) == (2, 120)
+    prior = dataclasses.replace(changed.prior, epochs=plain.prior.epochs)
+    assert dataclasses.replace(changed, demo=plain.demo, prior=prior) == plain
     with pytest.raises(UserError, match="nonsense"):
         with_preset(plain, {"steer": {"nonsense": 1}})
 
