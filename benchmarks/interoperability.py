@@ -37,7 +37,7 @@ EPISODES, PICTURES = 32, 64
 class Arguments:
     """What other libraries make of what goes out of here."""
 
-    library: Annotated[Library, tyro.conf.Positional]
+    package: Annotated[Library, tyro.conf.Positional]
     """Which one; it must be installed."""
     run_dir: Path
     """A finished run, whose script plays the episodes."""
@@ -51,10 +51,10 @@ def main(args: Arguments) -> None:
     env = run.on("native")
     recording = conversion.recorded(env, run.agent("script"), jax.random.key(1), EPISODES, PICTURES)
     with tempfile.TemporaryDirectory() as folder:
-        found = LIBRARIES[args.library](run, env, recording, Path(folder))
-    row = {"version": metadata.version(args.library.replace("_", "-")), "task": env.task.name, **found, **provenance()}
+        found = LIBRARIES[args.package](run, env, recording, Path(folder))
+    row = {"version": metadata.version(args.package.replace("_", "-")), "task": env.task.name, **found, **provenance()}
     rows = json.loads(args.out.read_text()) if args.out.exists() else {}
-    write_json(args.out, rows | {args.library: row})
+    write_json(args.out, rows | {args.package: row})
     print(json.dumps(row, indent=2))
 
 

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The command lines print it on stderr without a traceback and exit with code 2.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """What somebody else's error says, for a message of one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

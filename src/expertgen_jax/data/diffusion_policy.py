@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from expertgen_jax.data.recording import LARGEST, STATE, Recording, check_room, checked
-from expertgen_jax.errors import UserError
+from expertgen_jax.data.recording import LARGEST, STATE, Recording, check_new, check_room, checked
+from expertgen_jax.errors import UserError, one_line
 from expertgen_jax.files import atomic_folder
 
 _OWN = {"action": "actions", "obs": "obs", **{name: name for name in STATE}}
@@ -58,8 +58,7 @@ def ready(folder: Path) -> None:
       UserError: something is there, or zarr is missing.
     """
     _zarr()
-    if folder.exists():
-        raise UserError(f"{folder}: is there already; a buffer gets a folder of its own")
+    check_new(folder)
 
 
 def read(path: Path, rate: float | None = None) -> Recording:
@@ -79,7 +78,7 @@ def read(path: Path, rate: float | None = None) -> Recording:
     except UserError:
         raise
     except Exception as error:  # zarr, its codecs and zipfile raise what they like on damaged files
-        raise UserError(f"{path}: no buffer of Diffusion Policy, or damaged ({_line(error)})") from error
+        raise UserError(f"{path}: no buffer of Diffusion Policy, or damaged ({one_line(error)})") from error
 
 
 @contextlib.contextmanager
@@ -122,7 +121,3 @@ def _room(x: Any) -> int:
     """Bytes that reading an array takes: whole chunks, of a kilobyte at least."""
     chunks = math.prod(-(-size // chunk) for size, chunk in zip(x.shape, x.chunks, strict=True))
     return max(x.nbytes, chunks * max(1024, math.prod(x.chunks) * x.dtype.itemsize))
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from expertgen_jax.data.recording import LARGEST, STATE, Recording, checked
-from expertgen_jax.errors import UserError
+from expertgen_jax.data.recording import LARGEST, STATE, Recording, check_new, checked
+from expertgen_jax.errors import UserError, one_line
 from expertgen_jax.files import atomic_folder, write_json
 
 FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
@@ -74,8 +74,7 @@ def ready(folder: Path) -> None:
       UserError: something is there, or pyarrow is missing.
     """
     _pyarrow()
-    if folder.exists():
-        raise UserError(f"{folder}: is there already; a dataset gets a folder of its own")
+    check_new(folder)
 
 
 def _write(folder: Path, recording: Recording, task: str, names: Mapping[str, Sequence[str]]) -> None:
@@ -234,7 +233,7 @@ def read(folder: Path, rate: float | None = None) -> Recording:
         of = table.column("episode_index").to_numpy()
         succeeded = table.column("next.success").to_numpy() if len(counters) > 2 else None
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}: damaged, or not as its info.json says ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{folder}: damaged, or not as its info.json says ({one_line(error)})") from error
     if not wanted:
         raise UserError(f"{folder}: has neither 'action' nor 'observation.state' nor 'sim.qpos'")
     numbers, lengths = np.unique(of, return_counts=True)

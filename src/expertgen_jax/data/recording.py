@@ -49,6 +49,12 @@ class Recording(NamedTuple):
         return {name: x[begin : begin + self.lengths[number]] for name, x in self.arrays.items()}
 
 
+def check_new(folder: Path) -> None:
+    """Raises a UserError where something is at the place of a folder that is to be written."""
+    if folder.exists():
+        raise UserError(f"{folder}: is there already; a recording gets a folder of its own")
+
+
 def check_room(path: Path) -> None:
     """Raises a UserError where a zip archive would unfold to more than `LARGEST`, and what zipfile raises on others."""
     with zipfile.ZipFile(path) as archive:

@@ -115,8 +115,8 @@ class TaskEnv(gymnasium.Env):
         obs, reward, ended, truncated, told = self.worlds.step(np.asarray(action)[None])
         return obs[0], float(reward[0]), bool(ended[0]), bool(truncated[0]), {"is_success": bool(told["is_success"][0])}
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """What the spectator sees, `[480, 640, 3] uint8`."""
+    def render(self) -> Any:
+        """What the spectator sees, `[480, 640, 3] uint8`; None without a render mode."""
         pictures = self.worlds.render()
         return None if pictures is None else pictures[0]
 

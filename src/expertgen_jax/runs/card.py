@@ -51,7 +51,6 @@ task draws, under the randomisation that the measurements name.
 """
 
 
-OF_ONE = "; the last of them are those of the action before"
 STEERED = "A diffusion policy cloned from imperfect demonstrations, whose noise reinforcement learning has steered."
 
 
@@ -75,7 +74,7 @@ def page(card: Mapping[str, Any]) -> str:
         decision_dt=card["decision_dt"],
         history="" if inputs["history"] == 1 else f"The last {inputs['history']} decisions' go in, the newest first. ",
         entries=inputs["vector"]["size"],
-        past=f"; the last of them are the {past} actions before, the newest first" if past > 1 else OF_ONE * past,
+        past="; the last of them are past actions, the newest first" if past else "",
         vector="\n".join(f"| `{name}` | {x['unit']} | {x['size']} |" for name, x in entries.items()),
         pictures="No pictures."
         if not pictures["order"]

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from expertgen_jax.errors import UserError
+from expertgen_jax.errors import UserError, one_line
 
 Kind = Literal["model", "dataset"]
 
@@ -53,7 +53,7 @@ def push(folder: Path, repo: str, private: bool = False) -> str:
     except UserError:
         raise
     except Exception as error:  # of the network, of rights, of names
-        raise UserError(f"{repo}: {_line(error)}") from error
+        raise UserError(f"{repo}: {one_line(error)}") from error
 
 
 def pull(repo: str, folder: Path, what: Kind = "model", revision: str | None = None) -> None:
@@ -72,7 +72,7 @@ def pull(repo: str, folder: Path, what: Kind = "model", revision: str | None = N
     try:
         hub.snapshot_download(repo, repo_type=what, revision=revision, local_dir=folder)
     except Exception as error:
-        raise UserError(f"{repo}: {_line(error)}") from error
+        raise UserError(f"{repo}: {one_line(error)}") from error
     kind(folder)
 
 
@@ -91,7 +91,3 @@ def _hub() -> Any:
     except ImportError as error:
         raise UserError("the Hub needs: pip install 'expertgen-jax[hub]'") from error
     return HfApi()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -15,11 +15,13 @@ from typing import Any, Literal, Protocol
 import imageio.v3 as imageio
 from PIL import Image
 
-from expertgen_jax.errors import UserError
+from expertgen_jax.errors import UserError, one_line
 from expertgen_jax.files import atomic
 
 LogName = Literal["tensorboard", "wandb", "trackio"]
 """What can be logged to."""
+PHASES = ("demos", "pretrain", "steer", "steered", "distil", "distilled")
+"""Of the rows of `metrics.jsonl`."""
 PROJECT = "expertgen"
 """What Weights & Biases and trackio call the project of all runs."""
 
@@ -65,39 +67,14 @@ class TensorBoard:
         self._writer.flush()
 
 
-class Wandb:
-    """A run of Weights & Biases, whose files lie in `logs/wandb`."""
+class Tracker:
+    """A run of Weights & Biases, or of trackio, which has the same calls. Each phase has steps of its own."""
 
-    def __init__(self, place: Path, name: str, identity: str, settings: Mapping[str, Any]):
-        import wandb
-
-        quiet = wandb.Settings(console="off", silent=True)
-        run: dict[str, Any] = {"name": name, "id": identity, "resume": "allow", "reinit": "create_new"}
-        self._run: Any = wandb.init(project=PROJECT, dir=str(place), config=dict(settings), settings=quiet, **run)
-        self._video = wandb.Video
+    def __init__(self, run: Any, video: Callable[[str], Any]):
+        self._run, self._video = run, video
 
     def write(self, row: Mapping[str, Any], step: int) -> None:
-        """See `Log`; each phase has steps of its own."""
-        phase = row["phase"]
-        self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
-        self._run.log({f"{phase}/step": step} | _scalars(row))
-
-    def video(self, path: Path) -> None:
         """See `Log`."""
-        self._run.log({path.stem: self._video(str(path), format="mp4")})
-
-
-class Trackio:
-    """A run of trackio, which keeps its files where `trackio show` finds them."""
-
-    def __init__(self, place: Path, name: str, identity: str, settings: Mapping[str, Any]):
-        import trackio
-
-        self._run: Any = trackio.init(PROJECT, name=f"{name}-{identity}", config=dict(settings), resume="allow")
-        self._video = trackio.Video
-
-    def write(self, row: Mapping[str, Any], step: int) -> None:
-        """See `Log`; each phase has steps of its own."""
         self._run.log({f"{row['phase']}/step": step} | _scalars(row))
 
     def video(self, path: Path) -> None:
@@ -105,10 +82,30 @@ class Trackio:
         self._run.log({path.stem: self._video(str(path))})
 
 
+def on_wandb(place: Path, name: str, identity: str, settings: Mapping[str, Any]) -> Tracker:
+    """A run of Weights & Biases, whose files lie in `logs/wandb`."""
+    import wandb
+
+    quiet = wandb.Settings(console="off", silent=True)
+    more: dict[str, Any] = {"name": name, "id": identity, "resume": "allow", "reinit": "create_new"}
+    run = wandb.init(project=PROJECT, dir=str(place), config=dict(settings), settings=quiet, **more)
+    for phase in PHASES:
+        run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+    return Tracker(run, wandb.Video)
+
+
+def on_trackio(place: Path, name: str, identity: str, settings: Mapping[str, Any]) -> Tracker:
+    """A run of trackio, which keeps its files where `trackio show` finds them."""
+    import trackio
+
+    run = trackio.init(PROJECT, name=f"{name}-{identity}", config=dict(settings), resume="allow")
+    return Tracker(run, trackio.Video)
+
+
 KINDS: dict[LogName, Callable[[Path, str, str, Mapping[str, Any]], Log]] = {
     "tensorboard": TensorBoard,
-    "wandb": Wandb,
-    "trackio": Trackio,
+    "wandb": on_wandb,
+    "trackio": on_trackio,
 }
 """By name; made of the folder of logs, the run's name, an identifier that nothing else has, and its settings."""
 _MODULES = {"tensorboard": "tensorboardX"}
@@ -139,7 +136,7 @@ def begin(names: Iterable[LogName], folder: Path, settings: Mapping[str, Any]) -
         try:
             logs.append(KINDS[name](place, title, identity.read_text(), settings))
         except Exception as error:  # each has errors of its own, of the network, of keys, of versions
-            raise UserError(f"--log {name}: {' '.join(str(error).split())}") from error
+            raise UserError(f"--log {name}: {one_line(error)}") from error
     return logs
 
 

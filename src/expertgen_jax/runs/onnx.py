@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from expertgen_jax.errors import one_line
 from expertgen_jax.files import atomic
 
 CLOSE = 1e-4
@@ -47,7 +48,7 @@ def write(path: Path, function: Callable[..., jax.Array], inputs: Mapping[str, A
         kept = {x.name for x in session.get_inputs()}
         (there,) = session.run([output], {name: x for name, x in tried.items() if name in kept})
     except Exception as error:  # each operator that jax2onnx or onnxruntime lacks fails in its own way
-        return str(error).partition("\n")[0]
+        return one_line(error)
     here = np.asarray(jax.jit(function)(*tried.values()))
     if not np.allclose(there, here, atol=CLOSE * max(1.0, np.abs(here).max())):
         return f"it would be {np.abs(there - here).max():.2g} off"
