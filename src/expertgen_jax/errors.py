@@ -1,4 +1,4 @@
-"""The one exception that means: the user can fix this."""
+"""Errors for people: the one exception that means that the user can fix it, and those of others in a line."""
 
 
 class UserError(Exception):
