@@ -74,16 +74,16 @@ def add_cabinet(spec: mujoco.MjSpec) -> mujoco.MjsBody:
 
 
 def add_mark(spec: mujoco.MjSpec, radius: float) -> mujoco.MjsBody:
-    """A disc on the table, that nothing touches: the mocap body `mark`."""
+    """A target on the table, that nothing touches: the mocap body `mark`, a disc within two rings as wide."""
     body = spec.worldbody.add_body(name="mark", mocap=True)
-    body.add_geom(
-        name="mark",
-        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-        size=[radius, 0.0005, 0],
-        material="hand",
-        contype=0,
-        conaffinity=0,
-    )
+    for rings, rgba in enumerate([[0.1, 0.2, 0.7, 1], [0.95, 0.95, 0.95, 1], [0.1, 0.2, 0.7, 1]]):
+        body.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            size=[(1 + rings) * radius, (3 - rings) * 0.0005, 0],  # each covers the middle of the next (m)
+            rgba=rgba,
+            contype=0,
+            conaffinity=0,
+        )
     return body
 
 
