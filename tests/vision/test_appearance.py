@@ -143,3 +143,26 @@ def test_turning_and_moving_a_camera():
     forward = -np.asarray(plain.mat)[:, 2]
     np.testing.assert_allclose(np.arccos(-np.asarray(turned.mat)[:, 2] @ forward), 0.02, rtol=0.02)
     np.testing.assert_allclose(turned.mat.T @ turned.mat, np.eye(3), atol=1e-6)
+
+
+def test_around_each_pixel_are_its_neighbours_and_at_an_edge_itself():
+    image = np.random.default_rng(0).random((3, 5, 7), np.float32)
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    around = (padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]) / 4
+    np.testing.assert_allclose(jax.jit(appearance.around_each)(image), around, rtol=1e-6)
+
+
+def test_bits_a_pixel_are_random_in_every_place_and_from_pixel_to_pixel_and_picture_to_picture():
+    pictures = jax.vmap(lambda key: appearance.bits_a_pixel(key, 64, 48))(jax.random.split(jax.random.key(5), 32))
+    bits = (np.asarray(pictures)[..., None] >> np.arange(32)) & 1  # [pictures, height, width, 32]
+    signs = 2.0 * bits - 1
+    five_sigma = 5 / np.sqrt(signs[..., 0].size)
+    assert np.abs(signs.mean((0, 1, 2))).max() < five_sigma
+    for one, other in [
+        (signs[:, 1:], signs[:, :-1]),
+        (signs[:, :, 1:], signs[:, :, :-1]),
+        (signs[1:], signs[:-1]),
+        (signs[..., 1:], signs[..., :-1]),
+    ]:
+        assert np.abs((one * other).mean((0, 1, 2))).max() < 1.05 * five_sigma
+    assert len(np.unique(pictures)) > 0.9999 * pictures.size

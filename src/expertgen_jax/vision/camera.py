@@ -268,27 +268,30 @@ def render(
         surface = [begins[k] + depth * along[k] for k in range(3)]
         to_lamp, upright = vector(), normal(surface, [next(of) for _ in range(5)])
         shorter = jax.lax.rsqrt(x**2 + y**2 + 1)
+        # Not yet of unit length; what divides has one use each, or XLA:CPU makes many loops of this (twice as slow).
+        square = dot(upright, upright) + _EPS**2
         cos_lamp, cos_eye = dot(upright, to_lamp), -dot(upright, along) * shorter
+        shines, something = [jnp.where(x, 1.0, 0.0) for x in ((cos_lamp > 0) & lit, number != nothing)]
+        lamps = (light.head * cos_eye + light.lamp * shines * cos_lamp) * jax.lax.rsqrt(square)
+        shade = 1 + something * (light.ambient + lamps - 1)
         # The angle between the normal and the middle between lamp and eye, from those between each two of the three.
         lamp_at = lamp @ camera.mat
         between = (lamp_at[2] - lamp_at[0] * x - lamp_at[1] * y) * shorter
-        half = (cos_lamp + cos_eye) * jax.lax.rsqrt(jnp.maximum(2 + 2 * between, _EPS))
-        shines, something = [jnp.where(x, 1.0, 0.0) for x in ((cos_lamp > 0) & lit, number != nothing)]
-        shade = 1 + something * (light.ambient + light.head * cos_eye + light.lamp * shines * cos_lamp - 1)
-        gloss = light.gloss * shines * something * jnp.maximum(half, 0.0) ** 32
+        towards = jnp.maximum(cos_lamp + cos_eye, 0.0)
+        half_square = towards**2 / (square * jnp.maximum(2 + 2 * between, _EPS))
+        gloss = light.gloss * shines * something * half_square**16
         places = [surface[k] * cycles[k] + phase[k] for k in range(3)]
         pattern = sum(jnp.abs(at - jnp.floor(at) - 0.5) for at in places)
         share = jnp.clip(_CONTRAST * (pattern - 0.75) + 0.5, 0.0, 1.0)
         there = [jnp.clip((rgb[k] + share * change[k]) * shade + gloss, 0.0, 1.0) for k in range(3)]
-        red, green, blue = (jnp.floor(255 * part + 0.5) for part in there)
-        return red + 256 * green + 65536 * blue
+        red, green, blue = ((255 * part + 0.5).astype(jnp.int32) for part in there)
+        return red | green << 8 | blue << 16
 
-    rgb = apart(colour)[..., None]
-    rgb = jnp.floor(rgb / 256.0 ** np.arange(3)) - 256 * jnp.floor(rgb / 256.0 ** np.arange(1, 4))
+    rgb = (apart(colour) >> np.array([0, 8, 16])[:, None, None] & 255).astype(jnp.float32) / 255
     return Image(
         depth=depth,
         segmentation=jnp.array([*geoms.ids, -1], jnp.int32)[number],
-        rgb=rgb / 255,
+        rgb=jnp.moveaxis(rgb, 0, -1),
         points=unproject(depth, camera),
     )
 

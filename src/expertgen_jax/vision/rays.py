@@ -114,10 +114,8 @@ def cores(types: tuple[int, ...], size: jax.Array) -> jax.Array:
 
 
 def normal(p: Vector, core: Vector) -> Vector:
-    """The unit normal at points of a surface: away from the nearest point of the shape's core, see `cores`."""
+    """Normals at points of a surface, of any length: away from the nearest point of the shape's core, see `cores`."""
     p = p[0], p[1], p[2] + core[4]
     out = [p[k] - _larger(_smaller(p[k], core[k]), -core[k]) for k in range(3)]
     beyond = _larger(1 - core[3] * jax.lax.rsqrt(p[0] ** 2 + p[1] ** 2 + _EPS), 0.0)
-    out = [out[0] * beyond, out[1] * beyond, out[2]]
-    length = jax.lax.rsqrt(dot(out, out) + _EPS**2)
-    return [x * length for x in out]
+    return [out[0] * beyond, out[1] * beyond, out[2]]
