@@ -29,7 +29,7 @@ from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.sim import episode
 from expertgen_jax.sim.episode import Env
 
-Library = Literal["lerobot", "robomimic", "stable_baselines3", "brax", "jax2onnx"]
+Library = Literal["lerobot", "robomimic", "stable_baselines3", "brax", "jax2onnx", "playground"]
 EPISODES, PICTURES = 32, 64
 
 
@@ -49,7 +49,8 @@ def main(args: Arguments) -> None:
     """Tries the library and keeps what was found."""
     run = load_run(args.run_dir)
     env = run.on("native")
-    recording = conversion.recorded(env, run.agent("script"), jax.random.key(1), EPISODES, PICTURES)
+    size = PICTURES if env.task.cameras else 0
+    recording = conversion.recorded(env, run.agent("script"), jax.random.key(1), EPISODES, size)
     with tempfile.TemporaryDirectory() as folder:
         found = LIBRARIES[args.package](run, env, recording, Path(folder))
     row = {"version": metadata.version(args.package.replace("_", "-")), "task": env.task.name, **found, **provenance()}
@@ -220,12 +221,22 @@ def in_jax2onnx(run: ExpertRun, env: Env, recording: Recording, folder: Path) ->
     return {"largest_difference": apart, "onnxruntime": metadata.version("onnxruntime")}
 
 
+def in_playground(run: ExpertRun, env: Env, recording: Recording, folder: Path) -> dict[str, Any]:
+    """A task of Playground's that was steered from a file of demonstrations."""
+    if run.settings.demos is None:
+        raise SystemExit(f"{run.directory.path}: steer it from a file, with --demos")
+    summary = json.loads((run.directory.path / "summary.json").read_text())
+    names = ("demo_success", "prior_success", "expert_success", "ci95", "transfer", "train_episodes", "seed")
+    return {"from_a_file": True, **{name: summary[name] for name in names}}
+
+
 LIBRARIES: dict[Library, Callable[[ExpertRun, Env, Recording, Path], dict[str, Any]]] = {
     "lerobot": in_lerobot,
     "robomimic": in_robomimic,
     "stable_baselines3": in_stable_baselines3,
     "brax": in_brax,
     "jax2onnx": in_jax2onnx,
+    "playground": in_playground,
 }
 
 

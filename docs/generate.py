@@ -358,6 +358,10 @@ def interoperability() -> str:
             yield f"{found['learner']}: return {found['returns'][0]:.2f} to {found['returns'][-1]:.2f}"
         elif "learner" in found:
             yield f"{found['learner']} plays {found['steps']} steps"
+        if "from_a_file" in found:
+            prior, expert = ({"success": found[f"{who}_success"]} for who in ("prior", "expert"))
+            reached = percent(expert | {"ci95": found["ci95"]}, interval="ci95")
+            yield f"steered from a file of its script's demonstrations: prior {percent(prior)}, expert {reached}"
         for policy, apart in found.get("largest_difference", {}).items():
             yield f"{policy}: actions at most {apart:.1g} apart from JAX"
 

@@ -86,7 +86,8 @@ def load_task(
     """The task of that name, with that robot, those starts and that grasp; or, where `name` ends in `.py`, the one that
     the file's functions make.
 
-    A task file defines at module level what `Task` lists, under the same names; `name` defaults to the file's.
+    A task file defines at module level what `Task` lists, under the same names; `name` defaults to the file's. Or it
+    defines `task`, a `Task`.
 
     Raises:
       UserError: no such task or file, or the file breaks the contract (see `check_task`).
@@ -137,6 +138,9 @@ def _load_file(path: Path, changed: int) -> Task:
         ]
         line = lines[-1] if lines else getattr(error, "lineno", "?")
         raise UserError(f"--task {path}: line {line} raises {type(error).__name__}: {error}") from error
+    if isinstance(task := getattr(module, "task", None), Task):
+        check_task(task)
+        return task
     given: dict[str, Any] = {"name": path.stem}
     for field in dataclasses.fields(Task):
         if hasattr(module, field.name):
