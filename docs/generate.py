@@ -24,7 +24,7 @@ DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "results"
 RUNS = [(family, level) for family in ("peg", "assembly", "tabletop") for level in ("", "default", "strong")]
 """Files of experts: what they are of, and how randomised."""
-OTHERS = [("assembly", "held"), ("assembly", "panda"), ("tabletop", "panda")]
+OTHERS = [("assembly", "held"), ("assembly", "panda"), ("assembly", "default_panda"), ("tabletop", "panda")]
 """Those of experts with a plug that slips, and with the arm."""
 HEADINGS = ("Task", "Randomisation", "Success")
 Row = Mapping[str, str]
@@ -213,7 +213,7 @@ def others() -> str:
     for name in OTHERS:
         data = load("_".join(name))
         for run in data["runs"]:
-            made = {"robot": data["robot"], "grasp": data["grasp"]}
+            made = {"robot": data["robot"], "grasp": data["grasp"], "level": data["randomization"]}
             rows.append({**of(run), **made, **success_columns(run), "wall time": seconds(run)})
     return table(rows)
 

@@ -8,20 +8,23 @@ import jax.numpy as jnp
 from mujoco_playground import registry
 
 from expertgen_jax.envs import playground
-from expertgen_jax.task import Script  # below, what begins with an underscore has no other name in Playground
+from expertgen_jax.task import Context, Data, Script, Spectator
 
+# What it observes and rewards has no names but these, with an underscore, in Playground.
 env = registry.load("FingerTurnHard", config_overrides={"impl": "jax"})
 
 
-def success(data, info):
+def success(data: Data, info: Context) -> jax.Array:
     return env._get_reward(data, None, info, None) > 0
 
 
-def begin(key):
+def begin(key: jax.Array) -> dict[str, jax.Array]:
     return {"joints": jnp.zeros(2), "left": jnp.zeros((), jnp.int32)}
 
 
-def swipe(memory, data, info, key):
+def swipe(
+    memory: dict[str, jax.Array], data: Data, info: Context, key: jax.Array
+) -> tuple[dict[str, jax.Array], jax.Array]:
     """Swipes at the spinner anyhow, and stops where its tip has come into the target."""
     draw, wait = jax.random.split(key)
     new = memory["left"] == 0
@@ -34,5 +37,11 @@ def swipe(memory, data, info, key):
 
 
 task = playground.as_task(
-    env, "finger_turn", horizon=250, observe=env._get_obs, success=success, script=Script(begin, swipe)
+    env,
+    "finger_turn",
+    horizon=250,
+    observe=env._get_obs,
+    success=success,
+    script=Script(begin, swipe),
+    spectator=Spectator((0.0, 0.0, 0.4), 1.2, 90.0, -10.0),
 )

@@ -1,6 +1,7 @@
 """Every registered task keeps the contract."""
 
 import pytest
+from toy import TOY
 
 from expertgen_jax.errors import UserError
 from expertgen_jax.tasks.check import check_task
@@ -35,3 +36,11 @@ def test_only_a_plug_is_held():
 
 def test_every_task_says_what_it_is_in_a_sentence():
     assert all(entry.summary.endswith(".") for entry in TASKS.values())
+
+
+def test_a_file_may_make_a_task_itself(tmp_path):
+    (tmp_path / "made.py").write_text("from toy import TOY as task\n")
+    assert load_task(str(tmp_path / "made.py")) is TOY
+    (tmp_path / "not.py").write_text("task = 'peg'\n")
+    with pytest.raises(UserError, match="lacks `scene`"):
+        load_task(str(tmp_path / "not.py"))

@@ -20,7 +20,7 @@ from mujoco_playground import MjxEnv
 from expertgen_jax.errors import UserError
 from expertgen_jax.task import Control, Data, Predicate, Script, Start, Task
 
-_LOOKS = ("cam_", "geom_rgba", "light_", "mat_", "site_", "tex_", "skin_", "names", "text_", "paths")
+_LOOKS = ("cam_", "geom_rgba", "light_", "mat_", "site_rgba", "site_size", "tex_", "skin_", "names", "text_", "paths")
 """What of a model does not change how it moves, by how its fields' names begin."""
 
 
@@ -47,7 +47,7 @@ def as_task(
       script: the imperfect demonstrator, as in `Task`; `info` is its context.
       control: `(data, action) -> ctrl`; by default an action spans each actuator's range.
       scene: of the task, where the environment changes its model after it has loaded its file.
-      **others: fields of `Task`.
+      **others: further fields of `Task`.
 
     Returns:
       The task; its context is `info`, which stays as it is at the start of an episode.
@@ -80,11 +80,13 @@ def as_task(
         control_dt=env.dt,
         horizon=horizon,
         action_size=env.action_size,
+        observation={"obs": "1"},
         reset=lambda key: begin(jax.random.key_data(key))[0],
+        observe=lambda data, info: {"obs": observe(data, info)},
         success=success,
         script=script,
         control=control or (lambda data, action: low + (high - low) * (action + 1) / 2),
-        **{"observation": {"obs": "1"}, "observe": lambda data, info: {"obs": observe(data, info)}, **others},
+        **others,
     )
 
 

@@ -295,7 +295,7 @@ def around_each(image: jax.Array) -> jax.Array:
 
 
 def bits_a_pixel(key: jax.Array, height: int, width: int) -> jax.Array:
-    """A random uint32 a pixel, by a hash of its number (Wellons' `lowbias32`): twenty times faster on a CPU than
+    """A random uint32 a pixel, by a hash of its number (Wellons' `lowbias32`), several times faster on a CPU than
     `jax.random.bits`, whose rounds each go through memory."""
     one, other = jax.random.bits(key, (2,))
     at = jnp.arange(width, dtype=jnp.uint32) + width * jnp.arange(height, dtype=jnp.uint32)[:, None]
