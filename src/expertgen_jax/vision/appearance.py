@@ -263,10 +263,8 @@ def _uniform(std: float, chance: jax.Array, below: int) -> jax.Array:
 
 def _leaps(depth: jax.Array) -> jax.Array:
     """Whether each pixel of `[height, width]` is 10 mm off the middle between its neighbours, across or along."""
-    padded = camera.apart(lambda: jnp.pad(depth, 1, mode="edge"))
-    across = jnp.abs(depth - (padded[1:-1, :-2] + padded[1:-1, 2:]) / 2) > 0.01
-    along = jnp.abs(depth - (padded[:-2, 1:-1] + padded[2:, 1:-1]) / 2) > 0.01
-    return across | along
+    above, below, left, right = neighbours(depth[None])
+    return (jnp.abs(depth - (left + right) / 2) > 0.01)[0] | (jnp.abs(depth - (above + below) / 2) > 0.01)[0]
 
 
 def _photographed(ranges: VisualRandomization, rgb: jax.Array, key: jax.Array) -> jax.Array:
@@ -274,15 +272,15 @@ def _photographed(ranges: VisualRandomization, rgb: jax.Array, key: jax.Array) -
     share_key, pixel_key = jax.random.split(key)
     rgb = jnp.moveaxis(rgb, -1, 0)  # a CPU's vectors go along the rows
     if ranges.blurred:
-        rgb += ranges.blurred * jax.random.uniform(share_key) * (around_each(rgb) - rgb)
+        rgb += ranges.blurred * jax.random.uniform(share_key) * (sum(neighbours(rgb)) / 4 - rgb)
     if ranges.grain:
         chance = bits_a_pixel(pixel_key, *rgb.shape[1:])  # one number a pixel, ten bits for a colour
         rgb += _uniform(ranges.grain, chance >> jnp.array([0, 10, 20], jnp.uint32)[:, None, None] & 1023, 1024)
     return jnp.moveaxis(jnp.clip(rgb, 0.0, 1.0), 0, -1)
 
 
-def around_each(image: jax.Array) -> jax.Array:
-    """Each pixel's four neighbours on average, of `[n, height, width]`; beyond the edge it is its own neighbour."""
+def neighbours(image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """What lies above, below, left and right of each pixel of `[n, height, width]`; at an edge the pixel itself."""
     count, height, width = image.shape
     rows = camera.apart(lambda: jnp.concatenate([image[:, :1], image, image[:, -1:]], axis=1).reshape(count, -1))
 
@@ -291,7 +289,7 @@ def around_each(image: jax.Array) -> jax.Array:
 
     column = jnp.arange(width)
     left, right = jnp.where(column > 0, moved(-1), image), jnp.where(column < width - 1, moved(1), image)
-    return (moved(-width) + moved(width) + left + right) / 4
+    return moved(-width), moved(width), left, right
 
 
 def bits_a_pixel(key: jax.Array, height: int, width: int) -> jax.Array:
