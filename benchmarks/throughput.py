@@ -8,6 +8,7 @@ it: the same states and commands.
 """
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from expertgen_jax.runs import tables
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.sim import episode, physics
 from expertgen_jax.sim.episode import Env, World
+from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.task import View
 from expertgen_jax.tasks import registry
 from expertgen_jax.vision import appearance, camera
@@ -43,6 +45,8 @@ class Throughput:
 
     task: str = "peg"
     """Name of a task or path to a task file."""
+    robot: tuple[RobotName, ...] = ("hand",)
+    """Robots to measure."""
     physics: tuple[Literal["mjx", "warp", "native"], ...] = ("native", "mjx")
     """Engines to measure."""
     worlds: tuple[Count, ...] = (256,)
@@ -62,20 +66,18 @@ def main(args: Throughput) -> None:
     if args.out is not None:
         command.prepare(args.out)
     rows = []
-    for backend in args.physics:
-        for worlds in (64, 256, 1024, 4096, 16384) if args.sweep else args.worlds:
-            rows.append(measure(args, backend, worlds))
-            print(
-                tables.table([{"": name, "value": _cell(value)} for name, value in rows[-1].items()]), "\n", flush=True
-            )
+    sizes = (64, 256, 1024, 4096, 16384) if args.sweep else args.worlds
+    for backend, robot, worlds in itertools.product(args.physics, args.robot, sizes):
+        rows.append(measure(args, backend, robot, worlds))
+        print(tables.table([{"": name, "value": _cell(value)} for name, value in rows[-1].items()]), "\n", flush=True)
     if args.out is not None:
         write_json(args.out, {"task": args.task, **provenance(), "rows": rows})
 
 
-def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
-    """Times every part and loop for one back end and batch size; rates are a second, ratios of times."""
+def measure(args: Throughput, backend: str, robot: RobotName, worlds: int) -> dict[str, Any]:
+    """Times every part and loop for one back end, robot and batch size; rates are a second, ratios of times."""
     config = SteerConfig(worlds=worlds, block_decisions=worlds * args.iterations)
-    env = episode.make_env(registry.load_task(args.task), backend, worlds)
+    env = episode.make_env(registry.load_task(args.task, robot=robot), backend, worlds)
     prior = diffusion.untrained(diffusion.DiffusionConfig(), episode.sizes(env)[0], env.task.action_size)
     steering = Steering(env, prior, config)
     state = jax.jit(lambda s: steering.block(s)[0])(jax.jit(steering.init)(jax.random.key(0)))
@@ -130,7 +132,7 @@ def measure(args: Throughput, backend: str, worlds: int) -> dict[str, Any]:
         "iteration_over_parts": (bare_physics + times["sampling"] + times["learning"]) / times["iteration"],
     }
     medians = {name: float(np.median(rounds)) for name, rounds in figures.items()}  # by round: a machine's speed drifts
-    return {"physics": backend, "worlds": worlds, **medians}
+    return {"physics": backend, "robot": robot, "worlds": worlds, **medians}
 
 
 def depth_pictures(env: Env, views: tuple[View, ...], size: int) -> Callable[[World], jax.Array]:

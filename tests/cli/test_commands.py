@@ -600,6 +600,8 @@ def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
     assert code == 0 and "student depth of peg: 0 of 1 episodes" in out, err
     assert len((tmp_path / "log" / "episode-1.jsonl").read_text().splitlines()) == 9
     assert (tmp_path / "log" / "episode-1.png").stat().st_size > 0
+    summary = json.loads((tmp_path / "log" / "summary.json").read_text())
+    assert summary["steps"] == 8 and summary["success"] == 0 and len(summary["episodes"]) == 1
     it_sees_what_students_see(student_run, tmp_path / "kit")
     card = tmp_path / "kit" / "card.json"
     card.write_text(card.read_text().replace('"version": 3', '"version": 99'))

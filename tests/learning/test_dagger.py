@@ -126,6 +126,17 @@ def test_labels_are_what_the_expert_does_there_whoever_acts(played, alpha):
     felt = labels.percepts.felt[:count, 0]
     np.testing.assert_allclose(labels.chunks[:count, :, 0], np.sign(felt) * [0.5, 0.4], atol=1e-6)
     assert (labels.chunks[count:] == 0).all()
+    np.testing.assert_array_equal(labels.observed[:count], felt)
+
+
+@pytest.mark.slow
+def test_every_labelled_picture_looks_otherwise(dagger):
+    """An episode has tens of decisions: as many looks teach more than one."""
+    coloured = dataclasses.replace(dagger.student, modality="rgb")
+    one = dagger.replace(student=coloured, visual=VisualRandomization(recoloured=1.0))
+    seen = jax.jit(Dagger.play)(one, jax.jit(Dagger.init)(one, jax.random.key(0))).labels.percepts.seen
+    corners = np.asarray(seen[: CONFIG.decisions, 0, 0, 0, 0])
+    assert len(np.unique(corners, axis=0)) > 0.9 * CONFIG.decisions
 
 
 def test_every_decision_is_labelled_also_of_episodes_that_fail(played):

@@ -44,7 +44,7 @@ def test_percepts_have_their_shapes_and_a_student_acts_on_them(env, world, modal
     memory = perceive(eyes, begin(eyes), world, 1)
     assert memory.percepts.seen.shape == (2, *SEEN[modality])
     assert np.isfinite(memory.percepts.felt).all() and np.isfinite(memory.percepts.seen).all()
-    fresh = student.untrained(eyes.config, memory.percepts, CHUNK, jax.random.key(2))
+    fresh = student.untrained(eyes.config, memory.percepts, CHUNK, 5, jax.random.key(2))
     actions = student.act(fresh, memory.percepts, jax.random.key(3))
     assert actions.shape == CHUNK and (jnp.abs(actions) <= 1).all()
 
@@ -125,7 +125,7 @@ def test_depth_is_normalised_by_pixel_and_holes_tell_nothing():
     mean, std = student.statistics(config("depth"), seen)
     np.testing.assert_allclose(mean.seen, np.broadcast_to(table, (1, 8, 8, 1)), atol=5e-3)
     np.testing.assert_allclose(std.seen, 0.02, rtol=0.2)
-    learner = student.untrained(config("depth"), jax.tree.map(lambda x: x[0], seen), CHUNK, jax.random.key(0))
+    learner = student.untrained(config("depth"), jax.tree.map(lambda x: x[0], seen), CHUNK, 5, jax.random.key(0))
     normal = student._normalized(learner.replace(mean=mean, std=std), jax.tree.map(lambda x: x[0], seen)).seen
     assert (np.asarray(normal)[holes[0]] == 0).all() and 0.7 < np.asarray(normal)[~holes[0]].std() < 1.3
 
@@ -134,7 +134,8 @@ def test_depth_is_normalised_by_pixel_and_holes_tell_nothing():
 @pytest.mark.parametrize(("modality", "shape"), [("depth", (1, 8, 8, 1)), ("points", (16, 3))])
 @pytest.mark.parametrize("head", ["regression", "diffusion"])
 def test_a_student_learns_from_what_it_sees(modality, shape, head):
-    """The action is where a blob, or the highest point, is: only what is seen tells."""
+    """The action is where a blob, or the highest point, is, and the expert observes twice that in mm: only what is seen
+    tells."""
     rng = np.random.default_rng(1)
     place = rng.uniform(-0.8, 0.8, (512, 1))
     if modality == "depth":
@@ -145,18 +146,20 @@ def test_a_student_learns_from_what_it_sees(modality, shape, head):
         seen = rng.uniform(-1, 1, (512, 1, 16, 3)) * [1, 1, 0.1]
         seen[:, 0, 3] = np.concatenate([place, 0 * place, 0 * place + 1], axis=1)
     percepts = Percept(jnp.zeros((512, 1, 2)), jnp.float32(seen))
-    targets = jnp.float32(np.tile(place[:, None], (1, 1, 2)))
+    targets, observed = jnp.float32(np.tile(place[:, None], (1, 1, 2))), jnp.float32(2000 * place)
     small = StudentConfig(modality=modality, head=head, image_size=16, hidden=(64, 64))
-    fresh = student.untrained(small, jax.tree.map(lambda x: x[0], percepts), (1, 2), jax.random.key(0))
-    mean, std = student.statistics(small, percepts)
-    fresh = fresh.replace(mean=mean, std=std)
+    fresh = student.untrained(small, jax.tree.map(lambda x: x[0], percepts), (1, 2), 1, jax.random.key(0))
+    fresh = student.normalized(fresh, percepts, observed)
     optimizer = optax.adam(2e-3)
 
     @jax.jit
     def train(fresh, keys):
+        def error(params, learner, key):
+            return student.loss(learner.replace(params=params), percepts, targets, observed, 0.3, key)
+
         def update(carry, key):
             learner, state = carry
-            grads = jax.grad(lambda p: student.loss(learner.replace(params=p), percepts, targets, key))(learner.params)
+            grads, _ = jax.grad(error, has_aux=True)(learner.params, learner, key)
             updates, state = optimizer.update(grads, state)
             return (learner.replace(params=optax.apply_updates(learner.params, updates)), state), None
 
@@ -166,6 +169,8 @@ def test_a_student_learns_from_what_it_sees(modality, shape, head):
     actions = jax.vmap(lambda p, k: student.act(learnt, p, k))(percepts, jax.random.split(jax.random.key(2), 512))
     assert np.abs(actions - targets).mean() < 0.1
     assert np.abs(targets).mean() > 0.3
+    whole, alone = student.loss(learnt, percepts, targets, observed, 1.0, jax.random.key(3))
+    assert 0 < whole - alone < 0.05, "of a variance of 1"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_student_does_the_same(modality, tmp_path):
     config = StudentConfig(modality=modality)
     seen = {"depth": (2, 64, 64, 1), "rgb": (2, 64, 64, 3), "points": (256, 3)}[modality]
     percept = Percept(jnp.zeros((1, 18)), jnp.zeros((1, *seen)))
-    learnt = student.untrained(config, percept, (4, 6), jax.random.key(0))
+    learnt = student.untrained(config, percept, (4, 6), 9, jax.random.key(0))
 
     def act(vectors, pictures):
         return student.act(learnt, Percept(vectors, pictures), jax.random.key(0))

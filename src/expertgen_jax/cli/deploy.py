@@ -21,7 +21,9 @@ from expertgen_jax.deploy.artefact import Artefact, Pilot
 from expertgen_jax.deploy.client import Client
 from expertgen_jax.deploy.loop import LoopConfig, Report, Robot
 from expertgen_jax.errors import UserError
+from expertgen_jax.files import write_json
 from expertgen_jax.runs import figures
+from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.sim.evaluation import wilson
 
 
@@ -39,7 +41,7 @@ class Deploy:
     seed: Seed = 1
     """Of the first episode of the simulated robot; the others follow."""
     log: Path = Path("deploy-log")
-    """Folder of the logs, a file of lines and a picture an episode."""
+    """Folder of the logs: a file of lines and a picture an episode, and `summary.json`."""
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=LoopConfig)
 
 
@@ -73,15 +75,28 @@ def deploy(args: Deploy) -> None:
                 flush=True,
             )
             reports.append(report)
+            write_json(args.log / "summary.json", summary(args, loaded, reports))
             if report.fault:
                 raise UserError(f"episode {number + 1} was broken off: {report.ended}; see {args.log}")
-    done, steps = sum(report.success for report in reports), sum(report.steps for report in reports)
-    low, high = wilson(done, len(reports))
-    missed = sum(report.missed for report in reports)
+    total = summary(args, loaded, reports)
+    low, high = total["ci95"]
     print(
-        f"{loaded.card['policy']} of {loaded.card['task']}: {done} of {len(reports)} episodes succeed "
-        f"[{low:.1%}, {high:.1%}]; {missed} of {steps} control steps came too late"
+        f"{total['policy']} of {total['task']}: {sum(report.success for report in reports)} of {len(reports)} "
+        f"episodes succeed [{low:.1%}, {high:.1%}]; {total['missed']} of {total['steps']} control steps came too late"
     )
+
+
+def summary(args: Deploy, loaded: Artefact, reports: list[Report]) -> dict[str, Any]:
+    """How the episodes went, beside what the artefact's card says of its success in simulation."""
+    done = sum(report.success for report in reports)
+    return {
+        **{name: loaded.card[name] for name in ("task", "policy", "control_dt", "measured")},
+        **{"robot": args.robot, "seed": args.seed, "loop": dataclasses.asdict(args.loop), **provenance()},
+        **{"success": done / len(reports), "ci95": wilson(done, len(reports))},
+        "steps": sum(report.steps for report in reports),
+        "missed": sum(report.missed for report in reports),
+        "episodes": [report._asdict() for report in reports],
+    }
 
 
 def driven(pilot: Pilot, robot: Robot, args: Deploy, number: int) -> Report:

@@ -54,6 +54,8 @@ class DaggerConfig:
     """Gradient steps per round."""
     batch_size: Count = 256
     """Labelled decisions in the batch of a gradient step."""
+    telling: Annotated[float, Ge(0)] = 0.3
+    """Weight of how well the student tells what the expert observes, beside what it does."""
     shift: Annotated[int, Ge(0)] = 2
     """Pixels by which a batch's pictures are moved at most, at random, each view otherwise."""
     learning_rate: Positive = 2e-3
@@ -83,11 +85,13 @@ class Labels(struct.PyTreeNode):
 
     Attributes:
       percepts: `[capacity, history, ...]`, see `_stored`; chunks: `[capacity, chunk, action_size]`.
+      observed: by the expert.
       count: of decisions that were ever labelled.
     """
 
     percepts: Percept
     chunks: Float[Array, "capacity chunk action_size"]
+    observed: Float[Array, "capacity obs_size"]
     count: Int[Array, ""]
 
 
@@ -103,20 +107,24 @@ def _stored(config: StudentConfig, percepts: Percept) -> Percept:
 
 def _examples(
     config: StudentConfig, labels: Labels, rows: Int[Array, "n"]
-) -> tuple[Percept, Float[Array, "n chunk action_size"]]:
-    """Percepts and chunks by place."""
+) -> tuple[Percept, Float[Array, "n chunk action_size"], Float[Array, "n obs_size"]]:
+    """Percepts, chunks and what was observed, by place."""
     percepts = jax.tree.map(lambda x: x[rows].astype(jnp.float32), labels.percepts)
     if config.modality == "rgb":
         percepts = percepts._replace(seen=percepts.seen / 255)
-    return percepts, labels.chunks[rows]
+    return percepts, labels.chunks[rows], labels.observed[rows]
 
 
-def _joined(labels: Labels, percepts: Percept, chunks: Float[Array, "n chunk action_size"]) -> Labels:
+def _joined(
+    labels: Labels,
+    percepts: Percept,
+    chunks: Float[Array, "n chunk action_size"],
+    observed: Float[Array, "n obs_size"],
+) -> Labels:
     """The labels with `n` more."""
     place = (labels.count + jnp.arange(len(chunks))) % len(labels.chunks)
-    kept, new = (labels.percepts, labels.chunks), (percepts, chunks)
-    percepts, chunks = jax.tree.map(lambda old, new: old.at[place].set(new), kept, new)
-    return Labels(percepts, chunks, labels.count + len(place))
+    kept, new = (labels.percepts, labels.chunks, labels.observed), (percepts, chunks, observed)
+    return Labels(*jax.tree.map(lambda old, new: old.at[place].set(new), kept, new), labels.count + len(place))
 
 
 def filled(labels: Labels) -> Int[Array, ""]:
@@ -176,8 +184,9 @@ class Dagger(struct.PyTreeNode):
         key, begin_key, student_key = jax.random.split(key, 3)
         worlds, memories = self._begin(begin_key)
         percepts, shape = memories[1].percepts, (self.expert.chunk, self.env.task.action_size)
-        fresh = student.untrained(self.student, jax.tree.map(lambda x: x[0], percepts), shape, student_key)
-        empty = jax.tree.map(lambda x: jnp.zeros((self.config.capacity, *x.shape[1:])), percepts)
+        size, room = worlds.obs.shape[-1], self.config.capacity
+        fresh = student.untrained(self.student, jax.tree.map(lambda x: x[0], percepts), shape, size, student_key)
+        empty = _stored(self.student, jax.tree.map(lambda x: jnp.zeros((room, *x.shape[1:])), percepts))
         return DaggerState(
             key=key,
             worlds=worlds,
@@ -186,7 +195,7 @@ class Dagger(struct.PyTreeNode):
             student=fresh,
             params=fresh.params,
             opt_state=self._optimizer.init(fresh.params),
-            labels=Labels(_stored(self.student, empty), jnp.zeros((self.config.capacity, *shape)), jnp.int32(0)),
+            labels=Labels(empty, jnp.zeros((room, *shape)), jnp.zeros((room, size)), jnp.int32(0)),
             round=jnp.int32(0),
         )
 
@@ -209,12 +218,12 @@ class Dagger(struct.PyTreeNode):
         state = self.play(state)
         key, sample_key, learn_key = jax.random.split(state.key, 3)
 
-        def normalised(learner: Student) -> Student:
+        def normalized(learner: Student) -> Student:
             rows = jax.random.randint(sample_key, (_EXAMPLES,), 0, filled(state.labels))
-            mean, std = student.statistics(self.student, _examples(self.student, state.labels, rows)[0])
-            return learner.replace(mean=mean, std=std)
+            percepts, _, observed = _examples(self.student, state.labels, rows)
+            return student.normalized(learner, percepts, observed)
 
-        learner = jax.lax.cond(state.round == 0, normalised, lambda learner: learner, state.student)
+        learner = jax.lax.cond(state.round == 0, normalized, lambda learner: learner, state.student)
         figures = {"train_success": state.outcome.mean(), "alpha": alpha}
         state, loss = self.learn(state.replace(key=key, student=learner), learn_key)
         return state.replace(round=state.round + 1), figures | {"loss": loss}
@@ -224,17 +233,18 @@ class Dagger(struct.PyTreeNode):
         env, eyes, alpha, n = self.env, self.eyes, self.alpha(state), self.config.worlds
 
         def decide(world: World, memories: tuple[Any, Memory], key: Key[Array, ""]) -> tuple[World, Any, Any]:
-            expert_key, perceive_key, act_key, turn_key = jax.random.split(key, 4)
-            of_expert, label = self.expert.act(self.params, memories[0], episode.as_it_is(env, world), expert_key)
-            memory = eyes.perceive(memories[1], world, perceive_key)
+            expert_key, look_key, perceive_key, act_key, turn_key = jax.random.split(key, 5)
+            truth = episode.as_it_is(env, world)
+            of_expert, label = self.expert.act(self.params, memories[0], truth, expert_key)
+            memory = eyes.perceive(eyes.otherwise(memories[1], look_key), world, perceive_key)
             own = student.act(state.student, memory.percepts, act_key)
             actions = jnp.where(jax.random.bernoulli(turn_key, alpha), label, own)
             after, _ = episode.advance(env, world, actions)
-            return after, (of_expert, memory), label
+            return after, (of_expert, memory), (label, truth.obs)
 
         def step(state: DaggerState, _: None) -> tuple[DaggerState, None]:
             key, decide_key, begin_key = jax.random.split(state.key, 3)
-            after, memories, chunks = jax.vmap(decide)(state.worlds, state.memories, jax.random.split(decide_key, n))
+            after, memories, labels = jax.vmap(decide)(state.worlds, state.memories, jax.random.split(decide_key, n))
             over = episode.done(env, after)
             worlds, fresh = self._begin(begin_key)
             return state.replace(
@@ -242,7 +252,7 @@ class Dagger(struct.PyTreeNode):
                 worlds=episode.pick(over, worlds, after),
                 memories=jax.vmap(physics.where)(over, fresh, memories),
                 outcome=jnp.where(over, after.success.astype(jnp.float32), state.outcome),
-                labels=_joined(state.labels, _stored(self.student, memories[1].percepts), chunks),
+                labels=_joined(state.labels, _stored(self.student, memories[1].percepts), *labels),
             ), None
 
         return jax.lax.scan(step, state, None, length=self.config.iterations)[0]
@@ -257,13 +267,14 @@ class Dagger(struct.PyTreeNode):
             number, key = now
             sample_key, shift_key, loss_key = jax.random.split(key, 3)
             rows = jax.random.randint(sample_key, (config.batch_size,), 0, filled(labels))
-            percepts, chunks = _examples(self.student, labels, rows)
+            percepts, chunks, observed = _examples(self.student, labels, rows)
             percepts = student.shifted(percepts, config.shift, shift_key)
 
-            def loss_fn(params: Any) -> Float[Array, ""]:
-                return student.loss(state.student.replace(params=params), percepts, chunks, loss_key)
+            def loss_fn(params: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+                learner = state.student.replace(params=params)
+                return student.loss(learner, percepts, chunks, observed, config.telling, loss_key)
 
-            loss, grads = jax.value_and_grad(loss_fn)(state.params)
+            grads, loss = jax.grad(loss_fn, has_aux=True)(state.params)
             updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             ema = jnp.minimum(config.ema, number / (number + 10))  # the first weights are soon forgotten

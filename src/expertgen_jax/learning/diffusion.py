@@ -184,12 +184,20 @@ def denoising_loss(
     noise_key: Key[Array, ""],
 ) -> Float[Array, ""]:
     """Mean squared error of `velocity(x [n, size], time [n])` on noisy versions of `x0: [n, size]`."""
+    noisy, time, target = noised(x0, config, time_key, noise_key)
+    return jnp.square(velocity(noisy, time) - target).mean()
+
+
+def noised(
+    x0: Float[Array, "n size"], config: DiffusionConfig, time_key: Key[Array, ""], noise_key: Key[Array, ""]
+) -> tuple[Float[Array, "n size"], Float[Array, "n"], Float[Array, "n size"]]:
+    """Noisy versions of `x0` at random times, these times, and the velocities there."""
     t = jax.random.randint(time_key, (len(x0),), 0, config.train_timesteps)
     eps = jax.random.normal(noise_key, x0.shape)
     signal = jnp.asarray(cosine_alpha_bar(config.train_timesteps), jnp.float32)[t][:, None]
     noisy = jnp.sqrt(signal) * x0 + jnp.sqrt(1 - signal) * eps
     target = jnp.sqrt(signal) * eps - jnp.sqrt(1 - signal) * x0
-    return jnp.square(velocity(noisy, (t + 1) / config.train_timesteps) - target).mean()
+    return noisy, (t + 1) / config.train_timesteps, target
 
 
 def normalize_obs(prior: Prior, obs: Float[Array, "*batch obs_size"]) -> Float[Array, "*batch obs_size"]:

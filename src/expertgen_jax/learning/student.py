@@ -7,7 +7,8 @@ Pictures are encoded by patches and matrix products (8 x 8 patches, then 2 x 2 o
 convolutions do, whose gradient takes XLA a hundred times longer on a CPU. In training they are shifted at random, as in
 DrQ (Yarats et al. 2021), so that a few thousand places of a thing teach those between. Point clouds are encoded as in
 PointNet (Qi et al. 2017): each point alone, beside what is felt, so that its place relative to the hand tells; then the
-maximum over all.
+maximum over all. In training a student also tells what the expert observes, such as where things are: a plainer lesson
+than what to do about them, from which its eyes learn sooner.
 """
 
 import dataclasses
@@ -39,6 +40,8 @@ FARTHEST = 1.0
 """What is farther (m) looks as far as this."""
 FINEST = 0.005
 """Depths (m) that differ by less, of one pixel, look alike."""
+LEAST = 1e-4
+"""Standard deviation of other numbers, at least."""
 DENOISING = DiffusionConfig()
 """Timesteps of a head that denoises."""
 
@@ -112,10 +115,17 @@ class Eyes:
 
     def init(self, key: Key[Array, ""]) -> Memory:
         """A memory of nothing, and what the episode will look like."""
-        look = appearance.draw(self.ranges, self.env.task, self.env.model.mj, key)
         felt = jax.eval_shape(lambda k: self._felt(episode.reset(self.env, k)), key)
         percept = Percept(jnp.zeros(felt.shape), jnp.zeros(self.seen_shape))
-        return Memory(look, jax.tree.map(lambda x: jnp.broadcast_to(x, (self.config.history, *x.shape)), percept))
+        percepts = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.config.history, *x.shape)), percept)
+        return Memory(self._look(key), percepts)
+
+    def otherwise(self, memory: Memory, key: Key[Array, ""]) -> Memory:
+        """The memory of an episode that from now on looks otherwise."""
+        return memory._replace(look=self._look(key))
+
+    def _look(self, key: Key[Array, ""]) -> Appearance:
+        return appearance.draw(self.ranges, self.env.task, self.env.model.mj, key)
 
     @property
     def seen_shape(self) -> tuple[int, ...]:
@@ -200,15 +210,17 @@ def pictured(modality: Modality, image: Image, cloud: Cloud | None = None) -> Fl
 
 
 class Network(nn.Module):
-    """Percepts `[history, ...]`, normalised, to an action chunk `[size]`, or, given a noisy chunk, to its velocity."""
+    """Percepts `[history, ...]`, normalised, to an action chunk `[size]`, or, given a noisy chunk, to its velocity; and
+    to what the expert observes, `[observed]`, normalised."""
 
     config: StudentConfig
     size: int
+    observed: int
 
     @nn.compact
     def __call__(
         self, percepts: Percept, noisy: Float[Array, "size"] | None = None, time: Float[Array, ""] | None = None
-    ) -> Float[Array, "size"]:
+    ) -> tuple[Float[Array, "size"], Float[Array, "observed"]]:
         features = [percepts.felt.ravel()]
         for seen in percepts.seen:
             if self.config.modality == "points":
@@ -218,10 +230,11 @@ class Network(nn.Module):
         x = jnp.concatenate(features)
         for width in self.config.hidden:
             x = nn.silu(nn.LayerNorm()(nn.Dense(width)(x)))
+        observed = nn.Dense(self.observed)(x)
         if noisy is None or time is None:
-            return nn.Dense(self.size)(x)
+            return nn.Dense(self.size)(x), observed
         width = self.config.hidden[-1]
-        return Denoiser(width, blocks=2)(noisy, x, time)
+        return Denoiser(width, blocks=2)(noisy, x, time), observed
 
 
 class PictureEncoder(nn.Module):
@@ -251,6 +264,7 @@ class Student(struct.PyTreeNode):
     Attributes:
       params: the network's.
       mean: of percepts, of shapes that broadcast to one; std: likewise.
+      observed: mean and standard deviation of what the expert observes, `[2, obs_size]`.
       config: what it sees, and its network.
       chunk_shape: of what it predicts, `(chunk, action_size)`.
     """
@@ -258,18 +272,29 @@ class Student(struct.PyTreeNode):
     params: Any
     mean: Percept
     std: Percept
+    observed: Float[Array, "2 obs_size"]
     config: StudentConfig = struct.field(pytree_node=False)
     chunk_shape: tuple[int, int] = struct.field(pytree_node=False)
 
 
-def untrained(config: StudentConfig, percepts: Percept, chunk_shape: tuple[int, int], key: Key[Array, ""]) -> Student:
-    """A student with fresh weights for percepts of the given shapes, `[history, ...]`, not normalised yet."""
+def untrained(
+    config: StudentConfig, percepts: Percept, chunk_shape: tuple[int, int], obs_size: int, key: Key[Array, ""]
+) -> Student:
+    """A student with fresh weights for percepts of the given shapes, `[history, ...]`, not normalised yet, of an expert
+    whose observation has so many numbers."""
     size = math.prod(chunk_shape)
     blank = jax.tree.map(jnp.zeros_like, percepts)
     noise = (jnp.zeros(size), jnp.float32(1.0)) if config.head == "diffusion" else ()
-    params = Network(config, size).init(key, blank, *noise)
+    params = Network(config, size, obs_size).init(key, blank, *noise)
     mean, std = statistics(config, jax.tree.map(lambda x: x[None], blank))
-    return Student(params, mean, std, config, chunk_shape)
+    return Student(params, mean, std, jnp.stack([jnp.zeros(obs_size), jnp.ones(obs_size)]), config, chunk_shape)
+
+
+def normalized(student: Student, percepts: Percept, observed: Float[Array, "n obs_size"]) -> Student:
+    """The student with statistics of percepts `[n, history, ...]` and of what was observed."""
+    mean, std = statistics(student.config, percepts)
+    by = jnp.stack([observed.mean(0), jnp.maximum(observed.std(0), LEAST)])
+    return student.replace(mean=mean, std=std, observed=by)
 
 
 def statistics(config: StudentConfig, percepts: Percept) -> tuple[Percept, Percept]:
@@ -284,12 +309,12 @@ def statistics(config: StudentConfig, percepts: Percept) -> tuple[Percept, Perce
         var = jnp.where(known, jnp.square(x - mean), 0.0).sum(axes, keepdims=True) / count
         return mean[0, 0], jnp.maximum(jnp.sqrt(var), least)[0, 0]
 
-    felt, seen = over(percepts.felt, (0, 1), 1e-4), percepts.seen
+    felt, seen = over(percepts.felt, (0, 1), LEAST), percepts.seen
     if config.modality == "depth":
         eyes = over(seen, (0, 1), FINEST, seen > 0)
     else:
         pictures, cloud, blank = 6, 4, 3  # axes
-        eyes = over(seen, {pictures: (0, 1, 3, 4), cloud: (0, 1, 2), blank: (0, 1)}[seen.ndim], 1e-4)
+        eyes = over(seen, {pictures: (0, 1, 3, 4), cloud: (0, 1, 2), blank: (0, 1)}[seen.ndim], LEAST)
     return Percept(felt[0], eyes[0]), Percept(felt[1], eyes[1])
 
 
@@ -314,34 +339,50 @@ def act(student: Student, percepts: Percept, key: Key[Array, ""]) -> Float[Array
     """The action chunk `[chunk, action_size]` in [-1, 1] on `percepts: [history, ...]`; unbatched."""
     predict, seen = _predictor(student), _normalized(student, percepts)
     if student.config.head == "regression":
-        unit = predict(seen)
+        unit, _ = predict(seen)
     else:
         noise = jax.random.normal(key, (math.prod(student.chunk_shape),))
-        unit = diffusion.generate(lambda x, time: predict(seen, x, time), noise, DENOISING)
+        unit = diffusion.generate(lambda x, time: predict(seen, x, time)[0], noise, DENOISING)
     return jnp.clip(unit, -1.0, 1.0).reshape(student.chunk_shape)
 
 
 def loss(
-    student: Student, percepts: Percept, chunks: Float[Array, "n chunk action_size"], key: Key[Array, ""]
-) -> Float[Array, ""]:
-    """Mean squared error on a batch: percepts `[n, history, ...]`, chunks `[n, chunk, action_size]`."""
+    student: Student,
+    percepts: Percept,
+    chunks: Float[Array, "n chunk action_size"],
+    observed: Float[Array, "n obs_size"],
+    weight: float,
+    key: Key[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean squared error of the actions on a batch, percepts `[n, history, ...]`: first with that of what the expert
+    observes, so weighted, which is what training lowers, then alone."""
     predict, seen = jax.vmap(_predictor(student)), jax.vmap(lambda p: _normalized(student, p))(percepts)
-    targets = chunks.reshape(len(chunks), -1)
+    targets, truth = chunks.reshape(len(chunks), -1), _in_deviations(observed, *student.observed)
     if student.config.head == "regression":
-        return jnp.square(predict(seen) - targets).mean()
-    return diffusion.denoising_loss(lambda x, time: predict(seen, x, time), targets, DENOISING, *jax.random.split(key))
+        unit, told = predict(seen)
+        error = jnp.square(unit - targets).mean()
+    else:
+        noisy, time, velocity = diffusion.noised(targets, DENOISING, *jax.random.split(key))
+        predicted, told = predict(seen, noisy, time)
+        error = jnp.square(predicted - velocity).mean()
+    return error + weight * jnp.square(told - truth).mean(), error
 
 
 def _predictor(student: Student) -> Callable[..., Any]:
     """The network with its weights."""
-    network = Network(student.config, math.prod(student.chunk_shape))
+    network = Network(student.config, math.prod(student.chunk_shape), student.observed.shape[1])
     return lambda *inputs: network.apply(student.params, *inputs)
 
 
 def _normalized(student: Student, percepts: Percept) -> Percept:
     if student.config.modality == "depth":  # a pixel without a depth tells nothing
         percepts = percepts._replace(seen=jnp.where(percepts.seen > 0, percepts.seen, student.mean.seen))
-    return jax.tree.map(lambda x, m, s: jnp.clip((x - m) / s, -5.0, 5.0), percepts, student.mean, student.std)
+    return jax.tree.map(_in_deviations, percepts, student.mean, student.std)
+
+
+def _in_deviations(x: Float[Array, "..."], mean: Float[Array, "..."], std: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Numbers in standard deviations, at most 5 from their mean."""
+    return jnp.clip((x - mean) / std, -5.0, 5.0)
 
 
 def policy(eyes: Eyes, chunk: int) -> Policy:

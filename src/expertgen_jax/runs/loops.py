@@ -313,18 +313,18 @@ def distill(run: RunDirectory, dagger: Dagger, key: jax.Array, progress: Progres
 def _without_labels(state_and_best: tuple[DaggerState, Best]) -> tuple[DaggerState, Best]:
     """The same, but for how many labels there are."""
     state, best = state_and_best
-    return state.replace(labels=state.labels.replace(percepts=None, chunks=None)), best
+    return state.replace(labels=state.labels.replace(percepts=None, chunks=None, observed=None)), best
 
 
-def _kept(labels: Labels) -> tuple[Any, Any]:
-    """Percepts and chunks, as many as there are."""
+def _kept(labels: Labels) -> tuple[Any, Any, Any]:
+    """Percepts, chunks and what was observed, as many as there are."""
     count = int(filled(labels))
-    return jax.tree.map(lambda x: x[:count], (labels.percepts, labels.chunks))
+    return jax.tree.map(lambda x: x[:count], (labels.percepts, labels.chunks, labels.observed))
 
 
 def _labels(hoard: checkpoint.Series, number: int, count: int, empty: Labels) -> Labels:
     """The labels that were saved with a state of which there were `count`; none where they are gone."""
-    kept, arrays = min(count, len(empty.chunks)), (empty.percepts, empty.chunks)
+    kept, arrays = min(count, len(empty.chunks)), (empty.percepts, empty.chunks, empty.observed)
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((kept, *x.shape[1:]), x.dtype), arrays)
     try:
         saved = checkpoint.restore(hoard.folder / str(number), like)
@@ -333,8 +333,7 @@ def _labels(hoard: checkpoint.Series, number: int, count: int, empty: Labels) ->
     except checkpoint.DamagedError as error:
         warnings.warn(f"{error}; labels are gathered anew", stacklevel=2)
         return empty
-    percepts, chunks = jax.tree.map(lambda old, new: old.at[:kept].set(new), arrays, saved)
-    return Labels(percepts, chunks, jnp.int32(count))
+    return Labels(*jax.tree.map(lambda old, new: old.at[:kept].set(new), arrays, saved), jnp.int32(count))
 
 
 def _restored(
