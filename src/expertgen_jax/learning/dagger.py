@@ -124,7 +124,8 @@ def _joined(
     """The labels with `n` more."""
     place = (labels.count + jnp.arange(len(chunks))) % len(labels.chunks)
     kept, new = (labels.percepts, labels.chunks, labels.observed), (percepts, chunks, observed)
-    return Labels(*jax.tree.map(lambda old, new: old.at[place].set(new), kept, new), labels.count + len(place))
+    percepts, chunks, observed = jax.tree.map(lambda old, new: old.at[place].set(new), kept, new)
+    return Labels(percepts, chunks, observed, labels.count + len(place))
 
 
 def filled(labels: Labels) -> Int[Array, ""]:

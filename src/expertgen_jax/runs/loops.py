@@ -333,7 +333,8 @@ def _labels(hoard: checkpoint.Series, number: int, count: int, empty: Labels) ->
     except checkpoint.DamagedError as error:
         warnings.warn(f"{error}; labels are gathered anew", stacklevel=2)
         return empty
-    return Labels(*jax.tree.map(lambda old, new: old.at[:kept].set(new), arrays, saved), jnp.int32(count))
+    percepts, chunks, observed = jax.tree.map(lambda old, new: old.at[:kept].set(new), arrays, saved)
+    return Labels(percepts, chunks, observed, jnp.int32(count))
 
 
 def _restored(
