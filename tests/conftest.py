@@ -27,8 +27,12 @@ from pressing import Path, press_program
 from expertgen_jax.sim import episode
 from expertgen_jax.tasks.registry import load_task
 
-# jax2onnx asks for an older Orbax; what needs it, Brax or Playground runs in an environment of its own: see `.ci/run`.
-APART = {"runs/test_onnx.py": "jax2onnx", "envs/test_brax.py": "brax", "envs/test_playground.py": "mujoco_playground"}
+# jax2onnx asks for an older Orbax; what needs it, or another large library, runs in an environment of its own: see
+# `.ci/run`.
+APART = {
+    **{"runs/test_onnx.py": "jax2onnx", "envs/test_brax.py": "brax", "envs/test_playground.py": "mujoco_playground"},
+    "viewer/test_rerun.py": "rerun",
+}
 collect_ignore = [path for path, package in APART.items() if importlib.util.find_spec(package) is None]
 SLOW_FIXTURES = {"small_run", "student_run", "workplace"}
 """Whole runs, which many tests look at."""

@@ -28,7 +28,7 @@ from expertgen_jax.viewer.session import Session
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """Looks at a task or a run: in MuJoCo's window, on a web page, or in a video file. None of it needs a GPU."""
+    """Looks at a task or a run: in MuJoCo's window, on a web page, or in a file. None of it needs a GPU."""
 
     target: Annotated[str, tyro.conf.Positional]
     """Name of a task, path of a task file, or run directory."""
@@ -51,13 +51,13 @@ class View:
     port: Count = 8080
     """Port of the page."""
     out: Path | None = None
-    """Video file to write, .mp4 or .webp."""
+    """File to write: a video, .mp4 or .webp, or a recording for Rerun, .rrd (pip install 'expertgen-jax[rerun]')."""
     episodes: Count = 2
-    """Number of episodes in the video file."""
+    """Number of episodes in the file."""
     height: Annotated[int, Ge(64)] = 480
     """Height of the video (pixels)."""
     cameras: bool = False
-    """Show what the task's cameras see in a corner of the video; for a student they are always shown."""
+    """Show what the task's cameras see in a corner of the video; for a student, and for Rerun, always."""
     renderer: Renderer = "rays"
     """What draws the pictures that a student sees and that a video's corner shows; see `expertgen evaluate --help`."""
 
@@ -71,14 +71,14 @@ def view(args: View) -> None:
     """Shows the target in a window, or as the arguments say."""
     bounds.check(args)
     if args.out is not None:
-        if args.out.suffix not in (".mp4", ".webp"):
-            raise UserError(f"--out {args.out}: videos are .mp4 or .webp")
+        if args.out.suffix not in (".mp4", ".webp", ".rrd"):
+            raise UserError(f"--out {args.out}: videos are .mp4 or .webp, recordings for Rerun .rrd")
         command.prepare(args.out)
     env, agents, student = cast(args)
     policy = args.policy or ("script" if "expert" not in agents else "expert")
     if policy not in agents:
         raise UserError(f"--policy {policy}: {args.target} has {', '.join(agents)}")
-    if args.out is not None:
+    if args.out is not None and args.out.suffix != ".rrd":
         agent, seen = agents[policy], None
         if policy == "student" and student is not None:
             seen = student.seen(env, args.renderer)
@@ -93,7 +93,12 @@ def view(args: View) -> None:
     if args.out is None and not args.web and sys.platform == "linux" and not os.environ.get("DISPLAY"):
         raise UserError("no display here: serve a page with --web, or write a video with --out FILE.mp4")
     session = Session(env, agents, policy, args.seed)
-    if args.web:
+    if args.out is not None:
+        from expertgen_jax.viewer import rerun
+
+        rerun.write(args.out, session, args.episodes)
+        print(f"wrote {args.out}")
+    elif args.web:
         from expertgen_jax.viewer import web
 
         web.serve(session, args.port)

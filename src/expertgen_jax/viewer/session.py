@@ -35,7 +35,7 @@ class Session:
       agents: that can be chosen, by name.
       choice: the name of the one that acts.
       seed: of the episode.
-      world: as it is now.
+      world: as it is now; action: that led there, zeros at the start.
       model: the scene on the host, with the model fields of this episode.
       data: its state, that of `world`.
     """
@@ -64,6 +64,7 @@ class Session:
         self._key = rollout.episode_keys(jax.random.key(0), number)[0]
         self.world, self._memory = self._begin(self.env, self._agent.policy, self._key)
         self._chunk: list[jax.Array] = []
+        self.action = np.zeros(self.env.task.action_size, np.float32)
         for name, values in self.world.fields.items():
             getattr(self.model, name)[...] = values
         self._show()
@@ -75,7 +76,8 @@ class Session:
         if not self._chunk:
             self._memory, chunk = self._act(self._agent, self._memory, self.world, self._key)
             self._chunk = list(chunk)
-        self.world = self._advance(self.env, self.world, self._chunk.pop(0))
+        action = self._chunk.pop(0)
+        self.world, self.action = self._advance(self.env, self.world, action), np.asarray(action)
         self._show()
 
     @property
