@@ -31,15 +31,16 @@ def session():
 
 
 def read(path):
-    """`{entity: {component: [(time, values), ...]}}`, by time."""
+    """`{entity: {component: [(time, values), ...]}}`, by time; without what Rerun adds of itself."""
     found = collections.defaultdict(lambda: collections.defaultdict(list))
     for chunk in RrdReader(path).stream():
-        rows = chunk.to_record_batch().to_pylist()
-        for row in rows:
-            time = row["time"].total_seconds() if "time" in row else 0.0
-            for name, values in row.items():
-                if ":" in name and values is not None:
-                    found[chunk.entity_path][name].append((time, values))
+        batch = chunk.to_record_batch()
+        if "time" in batch.schema.names:
+            times = [1e-9 * time for time in batch.column("time").cast("int64").to_pylist()]
+            for name in batch.schema.names:
+                if ":" in name:
+                    rows = zip(times, batch.column(name).to_pylist(), strict=True)
+                    found[chunk.entity_path][name] += [row for row in rows if row[1] is not None]
     return found
 
 

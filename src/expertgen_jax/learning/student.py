@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, MultipleOf
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from expertgen_jax.bounds import Count
@@ -380,7 +381,7 @@ def _normalized(student: Student, percepts: Percept) -> Percept:
     return jax.tree.map(_in_deviations, percepts, student.mean, student.std)
 
 
-def _in_deviations(x: Float[Array, "..."], mean: Float[Array, "..."], std: Float[Array, "..."]) -> Float[Array, "..."]:
+def _in_deviations(x: ArrayLike, mean: Float[Array, "..."], std: Float[Array, "..."]) -> Float[Array, "..."]:
     """Numbers in standard deviations, at most 5 from their mean."""
     return jnp.clip((x - mean) / std, -5.0, 5.0)
 
