@@ -75,10 +75,10 @@ def deploy(args: Deploy) -> None:
                 flush=True,
             )
             reports.append(report)
-            write_json(args.log / "summary.json", summary(args, loaded, reports))
+            total = summary(args, loaded, reports)
+            write_json(args.log / "summary.json", total)
             if report.fault:
                 raise UserError(f"episode {number + 1} was broken off: {report.ended}; see {args.log}")
-    total = summary(args, loaded, reports)
     low, high = total["ci95"]
     print(
         f"{total['policy']} of {total['task']}: {sum(report.success for report in reports)} of {len(reports)} "

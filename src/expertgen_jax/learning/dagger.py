@@ -54,8 +54,8 @@ class DaggerConfig:
     """Gradient steps per round."""
     batch_size: Count = 256
     """Labelled decisions in the batch of a gradient step."""
-    telling: Annotated[float, Ge(0)] = 0.3
-    """Weight of how well the student tells what the expert observes, beside what it does."""
+    auxiliary_weight: Annotated[float, Ge(0)] = 0.3
+    """Weight of the auxiliary loss: the error of what the student tells of the expert's observation."""
     shift: Annotated[int, Ge(0)] = 2
     """Pixels by which a batch's pictures are moved at most, at random, each view otherwise."""
     learning_rate: Positive = 2e-3
@@ -85,7 +85,7 @@ class Labels(struct.PyTreeNode):
 
     Attributes:
       percepts: `[capacity, history, ...]`, see `_stored`; chunks: `[capacity, chunk, action_size]`.
-      observed: by the expert.
+      observed: by the expert, `[capacity, obs_size]`.
       count: of decisions that were ever labelled.
     """
 
@@ -123,9 +123,9 @@ def _joined(
 ) -> Labels:
     """The labels with `n` more."""
     place = (labels.count + jnp.arange(len(chunks))) % len(labels.chunks)
-    kept, new = (labels.percepts, labels.chunks, labels.observed), (percepts, chunks, observed)
-    percepts, chunks, observed = jax.tree.map(lambda old, new: old.at[place].set(new), kept, new)
-    return Labels(percepts, chunks, observed, labels.count + len(place))
+    new = labels.replace(percepts=percepts, chunks=chunks, observed=observed, count=None)
+    joined = jax.tree.map(lambda old, new: old.at[place].set(new), labels.replace(count=None), new)
+    return joined.replace(count=labels.count + len(place))
 
 
 def filled(labels: Labels) -> Int[Array, ""]:
@@ -237,7 +237,7 @@ class Dagger(struct.PyTreeNode):
             expert_key, look_key, perceive_key, act_key, turn_key = jax.random.split(key, 5)
             truth = episode.as_it_is(env, world)
             of_expert, label = self.expert.act(self.params, memories[0], truth, expert_key)
-            memory = eyes.perceive(eyes.otherwise(memories[1], look_key), world, perceive_key)
+            memory = eyes.perceive(memories[1]._replace(look=eyes.look(look_key)), world, perceive_key)
             own = student.act(state.student, memory.percepts, act_key)
             actions = jnp.where(jax.random.bernoulli(turn_key, alpha), label, own)
             after, _ = episode.advance(env, world, actions)
@@ -273,7 +273,7 @@ class Dagger(struct.PyTreeNode):
 
             def loss_fn(params: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
                 learner = state.student.replace(params=params)
-                return student.loss(learner, percepts, chunks, observed, config.telling, loss_key)
+                return student.loss(learner, percepts, chunks, observed, config.auxiliary_weight, loss_key)
 
             grads, loss = jax.grad(loss_fn, has_aux=True)(state.params)
             updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)

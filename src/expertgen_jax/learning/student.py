@@ -119,13 +119,10 @@ class Eyes:
         felt = jax.eval_shape(lambda k: self._felt(episode.reset(self.env, k)), key)
         percept = Percept(jnp.zeros(felt.shape), jnp.zeros(self.seen_shape))
         percepts = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.config.history, *x.shape)), percept)
-        return Memory(self._look(key), percepts)
+        return Memory(self.look(key), percepts)
 
-    def otherwise(self, memory: Memory, key: Key[Array, ""]) -> Memory:
-        """The memory of an episode that from now on looks otherwise."""
-        return memory._replace(look=self._look(key))
-
-    def _look(self, key: Key[Array, ""]) -> Appearance:
+    def look(self, key: Key[Array, ""]) -> Appearance:
+        """How things look, at random."""
         return appearance.draw(self.ranges, self.env.task, self.env.model.mj, key)
 
     @property

@@ -316,15 +316,15 @@ def _without_labels(state_and_best: tuple[DaggerState, Best]) -> tuple[DaggerSta
     return state.replace(labels=state.labels.replace(percepts=None, chunks=None, observed=None)), best
 
 
-def _kept(labels: Labels) -> tuple[Any, Any, Any]:
-    """Percepts, chunks and what was observed, as many as there are."""
+def _kept(labels: Labels) -> Labels:
+    """The labels, as many as there are."""
     count = int(filled(labels))
-    return jax.tree.map(lambda x: x[:count], (labels.percepts, labels.chunks, labels.observed))
+    return jax.tree.map(lambda x: x[:count], labels.replace(count=None))
 
 
 def _labels(hoard: checkpoint.Series, number: int, count: int, empty: Labels) -> Labels:
     """The labels that were saved with a state of which there were `count`; none where they are gone."""
-    kept, arrays = min(count, len(empty.chunks)), (empty.percepts, empty.chunks, empty.observed)
+    kept, arrays = min(count, len(empty.chunks)), empty.replace(count=None)
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((kept, *x.shape[1:]), x.dtype), arrays)
     try:
         saved = checkpoint.restore(hoard.folder / str(number), like)
@@ -333,8 +333,7 @@ def _labels(hoard: checkpoint.Series, number: int, count: int, empty: Labels) ->
     except checkpoint.DamagedError as error:
         warnings.warn(f"{error}; labels are gathered anew", stacklevel=2)
         return empty
-    percepts, chunks, observed = jax.tree.map(lambda old, new: old.at[:kept].set(new), arrays, saved)
-    return Labels(percepts, chunks, observed, jnp.int32(count))
+    return jax.tree.map(lambda old, new: old.at[:kept].set(new), arrays, saved).replace(count=jnp.int32(count))
 
 
 def _restored(

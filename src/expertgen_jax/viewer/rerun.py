@@ -30,10 +30,10 @@ def write(path: Path, session: Session, episodes: int) -> None:
         stream.save(temporary)
         stream.log("scene", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
         begin = 0.0
-        for number in range(episodes):
-            session.reset(session.seed + min(number, 1))
+        for seed in range(session.seed, session.seed + episodes):
+            session.reset(seed)
             stream.set_time("time", duration=begin)
-            stream.log("episode", rr.TextLog(f"{session.choice}, episode {session.seed}"))
+            stream.log("episode", rr.TextLog(f"{session.choice}, episode {seed}"))
             names = _shapes(stream, session)
             while True:
                 now = begin + session.data.time
