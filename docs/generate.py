@@ -2,7 +2,7 @@
 
     python docs/generate.py
 
-Tables stand between `<!-- table: NAME -->` and `<!-- end -->` in README.md and results.md. A test fails where a file is
+Tables stand between `<!-- table: NAME -->` and `<!-- end -->` in README.md and a few pages. A test fails where a file is
 not what this script would write.
 """
 
@@ -35,7 +35,8 @@ def files() -> Iterator[tuple[Path, str]]:
     for name in TASKS:
         yield DOCS / "tasks" / f"{name}.md", page(name)
     yield DOCS / "tasks" / "index.md", gallery()
-    for path in (DOCS.parent / "README.md", DOCS / "results.md", DOCS / "other_libraries.md"):
+    with_some = ("results.md", "other_libraries.md", "demonstrations.md")
+    for path in (DOCS.parent / "README.md", *(DOCS / name for name in with_some)):
         yield path, with_tables(path.read_text())
 
 
@@ -378,6 +379,24 @@ def interoperability() -> str:
     )
 
 
+def recordings() -> str:
+    """What is left of recorded successes."""
+    found = load("recordings")
+    told = {"states": "states", "tool": "poses of the tool"}
+    return table(
+        [
+            {
+                "task": f"`{row['task']}`",
+                "robot": row["robot"],
+                f"recorded at {found['rate']:g} Hz": told[row["recorded"]],
+                "successes": f"{row['successes']}",
+                "are successes again": f"{100 * row['still']:.1f} %",
+            }
+            for row in found["rows"]
+        ]
+    )
+
+
 TABLES = {
     function.__name__: function
     for function in (
@@ -392,6 +411,7 @@ TABLES = {
         budgets,
         throughput,
         interoperability,
+        recordings,
         headline,
     )
 }

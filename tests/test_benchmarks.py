@@ -40,6 +40,7 @@ def test_second_start_asks_for_what_there_is():
         ("throughput.py", ("--worlds", "0"), "--worlds must be at least 1, got 0"),
         ("throughput.py", ("--out", __file__ + "/a"), "cannot be written"),
         ("second_start.py", ("--repeats", "0"), "--repeats must be at least 1, got 0"),
+        ("recordings.py", ("--tasks", "nothing"), "nothing"),
     ],
 )
 def test_mistakes_are_a_line(name, flags, said):

@@ -1,16 +1,21 @@
 """Recordings become demonstrations: bit by bit where they are the task's own, else by following their states."""
 
+import runpy
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 
+from expertgen_jax import load_task, make_env
 from expertgen_jax.data import conversion, diffusion_policy, lerobot, robomimic, states
-from expertgen_jax.data.recording import Recording
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import demos
 from expertgen_jax.sim.rollout import scripted_agent
 
 KEY = jax.random.key(7)
+BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "recordings.py"))
+at_rate, by_tool = BENCHMARK["at_rate"], BENCHMARK["by_tool"]
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +45,12 @@ def test_demonstrations_come_back_bit_by_bit_and_replay_to_the_same_ends(envs, p
     demos.load(tmp_path / "in.npz", played.arrays["obs"].shape[1], 6)
 
 
-def at(rate, played):
-    """The states of a recording at another rate."""
-    arrays, lengths = [], []
-    for number in range(len(played.lengths)):
-        path = played.episode(number)["qpos"]
-        times = np.arange(0, (len(path) - 1) / played.rate, 1 / rate)
-        arrays.append(np.stack([np.interp(times, np.arange(len(path)) / played.rate, x) for x in path.T], axis=1))
-        lengths.append(len(times))
-    rest = {n: x[np.repeat(played.starts, lengths)] for n, x in played.arrays.items() if n.startswith("mocap")}
-    return Recording({"qpos": np.concatenate(arrays), **rest}, np.array(lengths), played.success, rate)
-
-
 @pytest.mark.parametrize("name", ["peg", "lift_banana"])
 def test_states_at_25_hz_are_followed_to_success(envs, played, name):
     env = envs(name, "native")
     if name != "peg":
         played = conversion.recorded(env, scripted_agent(env.task), KEY, 128)
-    found = conversion.imported(env, at(25.0, played), KEY)
+    found = conversion.imported(env, at_rate(played, 25.0), KEY)
     assert found.followed is not None
     assert found.followed.success[played.success].mean() >= 0.95
     assert np.median(found.followed.apart) < 0.006 and found.followed.at_bound < 0.1
@@ -65,6 +58,33 @@ def test_states_at_25_hz_are_followed_to_success(envs, played, name):
     longest = played.lengths.max() + states.SETTLING
     assert found.demos.lengths.max() <= longest  # and short ones do not wait for the longest
     np.testing.assert_array_less(found.demos.lengths, played.lengths + states.SETTLING + 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "robot", "least"), [("peg", "hand", 0.95), ("lift_banana", "hand", 0.95), ("lift_banana", "panda", 0.9)]
+)
+def test_poses_of_a_tool_are_followed_to_success(name, robot, least):
+    env = make_env(load_task(name, robot=robot), "native")
+    played = conversion.recorded(env, scripted_agent(env.task), KEY, 64)
+    found = conversion.imported(env, by_tool(env, played), KEY)
+    assert found.followed is not None
+    assert found.followed.success[played.success].mean() >= least
+
+
+def test_poses_of_a_tool_that_are_none_are_refused_in_a_line(envs):
+    env = envs("lift_banana", "native")
+    tool = by_tool(env, conversion.recorded(env, scripted_agent(env.task), KEY, 2))
+    zeros = tool._replace(arrays=tool.arrays | {"tool_quat": 0 * tool.arrays["tool_quat"]})
+    wide = tool._replace(arrays=tool.arrays | {"tool_pos": tool.arrays["tool_quat"]})
+    for change, said in (
+        (without(tool, "rest"), "'rest' is missing, expected 7 a row"),
+        (without(tool, "gripper"), "'gripper' is missing"),
+        (without(tool, "tool_quat"), "'tool_quat' is missing"),
+        (wide, "'tool_pos' has 4 numbers a row, expected 3 a row"),
+        (zeros, "no rotation"),
+    ):
+        with pytest.raises(UserError, match=said):
+            conversion.imported(env, change, KEY)
 
 
 def without(played, *names):

@@ -76,11 +76,13 @@ def _read_npz(path: Path, rate: float | None) -> Recording:
 
 def imported(env: Env, recording: Recording, key: jax.Array) -> Imported:
     """Demonstrations of a task: as they were recorded where the recording has the task's observations and actions at
-    its control rate, else by following the recorded states.
+    its control rate, else by following the recorded states, or the poses of its tool.
 
     Raises:
       UserError: it has neither, or something is not the task's own.
     """
+    if "tool_pos" in recording.arrays and "qpos" not in recording.arrays:
+        recording = states.of_tool(env, recording)
     task, arrays, path = env.task, recording.arrays, recording.source
     told, obs, replay = recording.success, observations(env, recording), None
     own = "actions" in arrays and arrays["actions"].shape[1:] == (task.action_size,) and states.in_step(env, recording)

@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.scipy.spatial.transform import Rotation
 
+from expertgen_jax import scenes
 from expertgen_jax.data.recording import Recording
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning import demos
 from expertgen_jax.learning.demos import DemoSet
-from expertgen_jax.sim import episode, physics, rollout
+from expertgen_jax.sim import episode, kinematics, physics, robots, rollout
 from expertgen_jax.sim.episode import Env, World
 from expertgen_jax.sim.rollout import Agent, Policy
 
@@ -64,6 +66,46 @@ def from_states(env: Env, recording: Recording, key: jax.Array) -> tuple[DemoSet
     memories = (jnp.asarray(paths), jnp.zeros(len(paths), jnp.int32))
     follower = Agent("following", Policy(1, lambda key: (), act))
     return done_again(env, follower, recording, paths, lengths + SETTLING, memories, key)
+
+
+def of_tool(env: Env, recording: Recording) -> Recording:
+    """The recording with `qpos`, for one that tells where a robot's tool was instead of how its joints stood.
+
+    Args:
+      env: the task, of a robot of this package.
+      recording: with `tool_pos: [time, 3]` (m) and `tool_quat: [time, 4]` (w, x, y, z), the pose of the body `hand` in
+        the world; `gripper: [time]`, how far the pads are apart (m), where the robot has a gripper; and
+        `rest: [time, n]`, what follows the robot's in `qpos`, such as where things are, of which an episode's first row
+        is set up.
+
+    Raises:
+      UserError: something is missing or of another size, or the robot is none of this package.
+    """
+    mj, arrays, source = env.model.mj, recording.arrays, recording.source
+    if mj.joint(0).name not in (scenes.HAND_JOINTS[0], scenes.PANDA_JOINTS[0]):
+        raise UserError(f"{source}: has poses of a tool, and '{env.task.name}' no robot of which they could be")
+    robot = robots.of(mj)
+    fingers = sum(mj.joint(i).name in scenes.FINGER_JOINTS for i in range(mj.njnt))
+    rest = mj.nq - robot.joints - fingers
+    sizes = {"tool_pos": 3, "tool_quat": 4} | ({"gripper": 1} if fingers else {}) | ({"rest": rest} if rest else {})
+    time = len(arrays["tool_pos"])
+    told = {name: np.reshape(arrays[name], (time, -1)) for name in sizes if name in arrays}
+    for name, size in sizes.items():
+        if name not in told or told[name].shape[1] != size:
+            found = f"has {told[name].shape[1]} numbers a row" if name in told else "is missing"
+            raise UserError(f"{source}: '{name}' {found}, expected {size} a row")
+    if (np.linalg.norm(told["tool_quat"], axis=1) < 1e-6).any():
+        raise UserError(f"{source}: 'tool_quat' holds zeros, which are no rotation")
+    turns = Rotation.from_quat(jnp.asarray(told["tool_quat"][:, [1, 2, 3, 0]])).as_matrix()
+    angles = np.asarray(jax.vmap(kinematics.yaw_pitch_roll)(turns))
+    angles = np.concatenate([np.unwrap(x, axis=0) for x in np.split(angles, recording.starts[1:])])
+    joints = jax.vmap(lambda pose: robot.start(pose)[0])(np.concatenate([told["tool_pos"], angles], axis=1))
+    parts = [np.asarray(joints)]
+    if fingers:
+        parts.append(np.repeat((scenes.OPENING - told["gripper"]) / 2, fingers, axis=1))
+    if rest:
+        parts.append(told["rest"])
+    return recording._replace(arrays=arrays | {"qpos": np.concatenate(parts, axis=1).astype(np.float32)})
 
 
 def open_loop(env: Env, recording: Recording, key: jax.Array) -> tuple[DemoSet, Replay]:

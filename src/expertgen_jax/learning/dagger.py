@@ -105,14 +105,10 @@ def _stored(config: StudentConfig, percepts: Percept) -> Percept:
     return percepts._replace(seen=percepts.seen.astype(jnp.float16))
 
 
-def _examples(
-    config: StudentConfig, labels: Labels, rows: Int[Array, "n"]
-) -> tuple[Percept, Float[Array, "n chunk action_size"], Float[Array, "n obs_size"]]:
-    """Percepts, chunks and what was observed, by place."""
-    percepts = jax.tree.map(lambda x: x[rows].astype(jnp.float32), labels.percepts)
-    if config.modality == "rgb":
-        percepts = percepts._replace(seen=percepts.seen / 255)
-    return percepts, labels.chunks[rows], labels.observed[rows]
+def _read(config: StudentConfig, percepts: Percept) -> Percept:
+    """Percepts as they were before `_stored`."""
+    percepts = jax.tree.map(lambda x: x.astype(jnp.float32), percepts)
+    return percepts._replace(seen=percepts.seen / 255) if config.modality == "rgb" else percepts
 
 
 def _joined(
@@ -221,8 +217,8 @@ class Dagger(struct.PyTreeNode):
 
         def normalized(learner: Student) -> Student:
             rows = jax.random.randint(sample_key, (_EXAMPLES,), 0, filled(state.labels))
-            percepts, _, observed = _examples(self.student, state.labels, rows)
-            return student.normalized(learner, percepts, observed)
+            percepts, observed = jax.tree.map(lambda x: x[rows], (state.labels.percepts, state.labels.observed))
+            return student.normalized(learner, _read(self.student, percepts), observed)
 
         learner = jax.lax.cond(state.round == 0, normalized, lambda learner: learner, state.student)
         figures = {"train_success": state.outcome.mean(), "alpha": alpha}
@@ -268,8 +264,8 @@ class Dagger(struct.PyTreeNode):
             number, key = now
             sample_key, shift_key, loss_key = jax.random.split(key, 3)
             rows = jax.random.randint(sample_key, (config.batch_size,), 0, filled(labels))
-            percepts, chunks, observed = _examples(self.student, labels, rows)
-            percepts = student.shifted(percepts, config.shift, shift_key)
+            percepts, chunks, observed = tree_map(lambda x: x[rows], (labels.percepts, labels.chunks, labels.observed))
+            percepts = _read(self.student, student.shifted(percepts, config.shift, shift_key))
 
             def loss_fn(params: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
                 learner = state.student.replace(params=params)

@@ -33,6 +33,8 @@ class Robot(Protocol):
     """Numbers in `qpos` and `qvel`."""
     commands: int
     """Numbers in `ctrl`."""
+    lag: float
+    """Control steps by which its pose follows its target, about."""
     proprioception: Mapping[str, str]
     """Name and unit of each part of `sense`."""
 
@@ -84,22 +86,20 @@ def towards(robot: Robot, data: Any, goal: Float[Array, "6"], step_sizes: Float[
     return jnp.clip((goal - robot.target(data)) / step_sizes, -1.0, 1.0)
 
 
-CATCH_UP = 0.3
-"""What of a distance from a path is made up for in a control step."""
-
-
 def along(
     robot: Robot, data: Any, here: Float[Array, "6"], there: Float[Array, "6"], step_sizes: Float[ArrayLike, "6"]
 ) -> Float[Array, "6"]:
-    """The action in [-1, 1] that moves a hand along a path from `here`, where it should be now, to `there`."""
-    step = there - here + CATCH_UP * (here - robot.pose(data))
-    return jnp.clip(step / step_sizes, -1.0, 1.0)
+    """The action in [-1, 1] that moves a hand along a path from `here`, where it should be now, to `there`: its target
+    goes ahead by what the robot lags behind and by what it has fallen behind."""
+    goal = there + robot.lag * (there - here) + here - robot.pose(data)
+    return towards(robot, data, goal, step_sizes)
 
 
 class Hand:
     """The floating hand, see `scenes.add_hand`: its pose is its joints' positions."""
 
     joints = commands = len(scenes.HAND_JOINTS)
+    lag = 1.0
     proprioception: Mapping[str, str] = {}
 
     def sense(self, data: Any) -> dict[str, Array]:
@@ -144,6 +144,7 @@ class Panda:
     """The arm, see `scenes.add_panda`: what is read of it comes from where its links are."""
 
     joints, commands = len(panda.PANDA_JOINTS), 6 + len(panda.PANDA_JOINTS)
+    lag = 2.0
     proprioception: Mapping[str, str] = {
         "joint_position": "rad",
         "joint_velocity": "rad/s",
