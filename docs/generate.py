@@ -2,8 +2,8 @@
 
     python docs/generate.py
 
-Tables stand between `<!-- table: NAME -->` and `<!-- end -->` in README.md and a few pages. A test fails where a file is
-not what this script would write.
+Tables stand between `<!-- table: NAME -->` and `<!-- end -->` in README.md and a few pages. A test fails where a file
+is not what this script would write.
 """
 
 import json

@@ -105,7 +105,7 @@ def of_tool(env: Env, recording: Recording) -> Recording:
         parts.append(np.repeat((scenes.OPENING - told["gripper"]) / 2, fingers, axis=1))
     if rest:
         parts.append(told["rest"])
-    return recording._replace(arrays=arrays | {"qpos": np.concatenate(parts, axis=1).astype(np.float32)})
+    return recording._replace(arrays={**arrays, "qpos": np.concatenate(parts, axis=1).astype(np.float32)})
 
 
 def open_loop(env: Env, recording: Recording, key: jax.Array) -> tuple[DemoSet, Replay]:
