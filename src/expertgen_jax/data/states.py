@@ -102,7 +102,8 @@ def of_tool(env: Env, recording: Recording) -> Recording:
     joints = jax.vmap(lambda pose: robot.start(pose)[0])(np.concatenate([told["tool_pos"], angles], axis=1))
     parts = [np.asarray(joints)]
     if fingers:
-        parts.append(np.repeat((scenes.OPENING - told["gripper"]) / 2, fingers, axis=1))
+        closing = np.clip((scenes.OPENING - told["gripper"]) / 2, 0.0, scenes.OPENING / 2)  # others open wider
+        parts.append(np.repeat(closing, fingers, axis=1))
     if rest:
         parts.append(told["rest"])
     return recording._replace(arrays={**arrays, "qpos": np.concatenate(parts, axis=1).astype(np.float32)})
