@@ -76,11 +76,13 @@ def test_poses_of_a_tool_that_are_none_are_refused_in_a_line(envs):
     tool = by_tool(env, conversion.recorded(env, scripted_agent(env.task), KEY, 2))
     zeros = tool._replace(arrays=tool.arrays | {"tool_quat": 0 * tool.arrays["tool_quat"]})
     wide = tool._replace(arrays=tool.arrays | {"tool_pos": tool.arrays["tool_quat"]})
+    with pytest.raises(UserError, match="no robot of which"):
+        conversion.imported(make_env(load_task("examples/push_puck.py"), "native"), tool, KEY)
     for change, said in (
-        (without(tool, "rest"), "'rest' is missing, expected 7 a row"),
-        (without(tool, "gripper"), "'gripper' is missing"),
-        (without(tool, "tool_quat"), "'tool_quat' is missing"),
-        (wide, "'tool_pos' has 4 numbers a row, expected 3 a row"),
+        (without(tool, "rest"), "'rest' has 0 numbers a row, expected 7"),
+        (without(tool, "gripper"), "'gripper' has 0 numbers"),
+        (without(tool, "tool_quat"), "'tool_quat' has 0 numbers"),
+        (wide, "'tool_pos' has 4 numbers a row, expected 3"),
         (zeros, "no rotation"),
     ):
         with pytest.raises(UserError, match=said):

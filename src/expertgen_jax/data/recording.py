@@ -11,10 +11,9 @@ from expertgen_jax.errors import UserError
 
 LARGEST = 8 * 1024**3
 """Bytes that a file may unfold to; more is not read."""
-TOOL = ("tool_pos", "tool_quat", "gripper", "rest")
-"""Arrays that tell `qpos` by the poses of a robot's tool, see `states.of_tool`."""
-STATE = ("qpos", "qvel", "ctrl", "mocap_pos", "mocap_quat", *TOOL)
-"""Arrays that tell the state of the simulation, in MuJoCo's order and units."""
+STATE = ("qpos", "qvel", "ctrl", "mocap_pos", "mocap_quat", "tool_pos", "tool_quat", "gripper", "rest")
+"""Arrays that tell the state of the simulation, in MuJoCo's order and units; the last four, see `states.of_tool`, may
+stand for `qpos`."""
 
 
 class Recording(NamedTuple):

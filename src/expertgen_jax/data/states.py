@@ -86,27 +86,21 @@ def of_tool(env: Env, recording: Recording) -> Recording:
         raise UserError(f"{source}: has poses of a tool, and '{env.task.name}' no robot of which they could be")
     robot = robots.of(mj)
     fingers = sum(mj.joint(i).name in scenes.FINGER_JOINTS for i in range(mj.njnt))
-    rest = mj.nq - robot.joints - fingers
-    sizes = {"tool_pos": 3, "tool_quat": 4} | ({"gripper": 1} if fingers else {}) | ({"rest": rest} if rest else {})
-    time = len(arrays["tool_pos"])
-    told = {name: np.reshape(arrays[name], (time, -1)) for name in sizes if name in arrays}
+    sizes = {"tool_pos": 3, "tool_quat": 4, "gripper": min(fingers, 1), "rest": mj.nq - robot.joints - fingers}
+    time, told = len(arrays["tool_pos"]), {}
     for name, size in sizes.items():
-        if name not in told or told[name].shape[1] != size:
-            found = f"has {told[name].shape[1]} numbers a row" if name in told else "is missing"
-            raise UserError(f"{source}: '{name}' {found}, expected {size} a row")
+        told[name] = np.reshape(arrays[name], (time, -1)) if size and name in arrays else np.zeros((time, 0))
+        if told[name].shape[1] != size:
+            raise UserError(f"{source}: '{name}' has {told[name].shape[1]} numbers a row, expected {size}")
     if (np.linalg.norm(told["tool_quat"], axis=1) < 1e-6).any():
         raise UserError(f"{source}: 'tool_quat' holds zeros, which are no rotation")
     turns = Rotation.from_quat(jnp.asarray(told["tool_quat"][:, [1, 2, 3, 0]])).as_matrix()
     angles = np.asarray(jax.vmap(kinematics.yaw_pitch_roll)(turns))
     angles = np.concatenate([np.unwrap(x, axis=0) for x in np.split(angles, recording.starts[1:])])
     joints = jax.vmap(lambda pose: robot.start(pose)[0])(np.concatenate([told["tool_pos"], angles], axis=1))
-    parts = [np.asarray(joints)]
-    if fingers:
-        closing = np.clip((scenes.OPENING - told["gripper"]) / 2, 0.0, scenes.OPENING / 2)  # others open wider
-        parts.append(np.repeat(closing, fingers, axis=1))
-    if rest:
-        parts.append(told["rest"])
-    return recording._replace(arrays={**arrays, "qpos": np.concatenate(parts, axis=1).astype(np.float32)})
+    closing = np.clip((scenes.OPENING - told["gripper"]) / 2, 0.0, scenes.OPENING / 2)  # others open wider
+    qpos = np.concatenate([joints, np.repeat(closing, fingers, axis=1), told["rest"]], axis=1)
+    return recording._replace(arrays={**arrays, "qpos": qpos.astype(np.float32)})
 
 
 def open_loop(env: Env, recording: Recording, key: jax.Array) -> tuple[DemoSet, Replay]:
