@@ -3,24 +3,31 @@
     python benchmarks/recordings.py --tasks peg lift_banana --robots hand panda
 
 The task's script plays episodes on the C engine; what is kept of them is the state, or where the tool was, at another
-rate than the task's. From that `expertgen demos import` has to find the actions.
+rate than the task's. From that `expertgen demos import` has to find the actions. With `--runs` prior and expert are
+learnt from the episodes as they were played, from a file of them, and from such a recording, to be compared.
 """
 
 import dataclasses
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import mujoco
 import numpy as np
 
-from expertgen_jax import bounds, load_task, make_env, scenes
+from expertgen_jax import bounds, load_run, load_task, make_env, scenes
 from expertgen_jax.bounds import Count, Positive, Seed
 from expertgen_jax.cli import command
-from expertgen_jax.data import conversion
+from expertgen_jax.data import conversion, lerobot
 from expertgen_jax.data.recording import Recording
 from expertgen_jax.files import write_json
+from expertgen_jax.learning import demos
+from expertgen_jax.learning.demos import DemoSet
 from expertgen_jax.runs.provenance import provenance
-from expertgen_jax.sim import robots
+from expertgen_jax.runs.reproduction import run_once
+from expertgen_jax.sim import episode, robots
 from expertgen_jax.sim.episode import Env
 from expertgen_jax.sim.robots import RobotName
 from expertgen_jax.sim.rollout import scripted_agent
@@ -39,7 +46,9 @@ class Recordings:
     episodes: Count = 256
     """Number of recorded episodes, failures among them."""
     seed: Seed = 1
-    """Of the episodes."""
+    """Of the episodes, and of learning from them."""
+    runs: Path | None = None
+    """Folder of runs, where prior and expert are to be learnt from the episodes."""
     out: Path = Path("results/recordings.json")
     """JSON file for the figures."""
 
@@ -50,24 +59,49 @@ def main(args: Recordings) -> None:
     rows = []
     for task in args.tasks:
         for robot in args.robots:
-            env, key = make_env(load_task(task, robot=robot), "native"), jax.random.key(args.seed)
-            played = conversion.recorded(env, scripted_agent(env.task), key, args.episodes)
-            states = at_rate(played, args.rate)
-            for what, recording in (("states", states), ("tool", by_tool(env, states))):
-                followed = conversion.imported(env, recording, key).followed
-                assert followed is not None
-                row = {
-                    "task": task,
-                    "robot": robot,
-                    "recorded": what,
-                    "successes": int(played.told.sum()),
-                    "still": float(followed.success[played.told].mean()),
-                    "at_bound": followed.at_bound,
-                }
+            for row in compared(args, task, robot):
                 rows.append(row)
                 print(row, flush=True)
                 about = {"rate": args.rate, "episodes": args.episodes, "seed": args.seed, **provenance()}
                 write_json(args.out, about | {"rows": rows})
+
+
+def compared(args: Recordings, task: str, robot: RobotName) -> Iterator[dict[str, Any]]:
+    """A row for each way in which the same episodes of a task are recorded."""
+    env, key = make_env(load_task(task, robot=robot), "native"), jax.random.key(args.seed)
+    played = conversion.recorded(env, scripted_agent(env.task), key, args.episodes)
+    about = {"task": task, "robot": robot, "successes": int(played.told.sum())}
+    if args.runs is not None:
+        arrays = played.arrays
+        episodes = DemoSet(arrays["obs"], arrays["actions"], played.lengths, played.told)
+        yield about | {"recorded": "episodes", **learnt(args, task, robot, "episodes", episodes)}
+        with tempfile.TemporaryDirectory() as folder:
+            lerobot.write(Path(folder) / "set", played, task, {"obs": episode.entries(env)})
+            read = conversion.imported(env, conversion.read(Path(folder) / "set"), key).demos
+        yield about | {"recorded": "lerobot", **learnt(args, task, robot, "lerobot", read)}
+    states = at_rate(played, args.rate)
+    for what, recording in (("states", states), ("tool", by_tool(env, states))):
+        found = conversion.imported(env, recording, key)
+        assert found.followed is not None
+        still = float(found.followed.success[played.told].mean())
+        row = about | {"recorded": what, "still": still, "at_bound": found.followed.at_bound}
+        if args.runs is not None and what == "states":
+            row |= learnt(args, task, robot, what, found.demos)
+        yield row
+
+
+def learnt(args: Recordings, task: str, robot: RobotName, recorded: str, episodes: DemoSet) -> dict[str, Any]:
+    """Success of prior and expert that learn from these episodes, by `expertgen steer`."""
+    assert args.runs is not None
+    args.runs.mkdir(parents=True, exist_ok=True)
+    folder = args.runs / f"{Path(task).stem}-{robot}-{recorded}-{args.seed}"
+    file = folder.with_suffix(".npz")
+    if not file.exists():
+        demos.save(file, episodes)
+    flags = ("--task", task, "--robot", robot, "--seed", str(args.seed), "--demos", str(file), "--physics", "native")
+    run_once("steer", folder, *flags, "--run-dir", str(folder))
+    run = load_run(folder)
+    return {name: run.evaluation(run.agent(name)) for name in ("prior", "expert")}
 
 
 def at_rate(recording: Recording, rate: float) -> Recording:

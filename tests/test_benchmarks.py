@@ -41,6 +41,7 @@ def test_second_start_asks_for_what_there_is():
         ("throughput.py", ("--out", __file__ + "/a"), "cannot be written"),
         ("second_start.py", ("--repeats", "0"), "--repeats must be at least 1, got 0"),
         ("recordings.py", ("--tasks", "nothing"), "nothing"),
+        ("faults.py", ("nowhere",), "no card.json"),
     ],
 )
 def test_mistakes_are_a_line(name, flags, said):

@@ -2,8 +2,10 @@
 
 import json
 import re
+import runpy
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,18 +15,19 @@ from expertgen_jax.deploy import loop
 from expertgen_jax.deploy.loop import LoopConfig, Robot
 
 DT, CHUNK, STEPS = 0.02, 4, 24
+BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "faults.py"))
+FAULTS, Troubled = BENCHMARK["FAULTS"], BENCHMARK["Troubled"]
 
 
 class StandIn:
-    """A robot of one actuator that does as it is told, until `trouble` befalls it at the twelfth reading."""
+    """A robot of one actuator that does as it is told."""
 
-    def __init__(self, trouble=None):
-        self.trouble, self.readings, self.sent, self.stopped_at = trouble, 0, [], None
+    def __init__(self):
+        self.readings, self.sent, self.stopped_at = 0, [], None
 
     def read(self):
         self.readings += 1
-        reading = {"qpos": np.zeros(1), "ctrl": np.array([self.sent[-1] if self.sent else 0.0])}
-        return self.trouble(reading) if self.trouble and self.readings > 12 else reading
+        return {"qpos": np.zeros(1), "ctrl": np.array([self.sent[-1] if self.sent else 0.0])}
 
     def look(self):
         return np.zeros(0)
@@ -37,9 +40,9 @@ class StandIn:
 
 
 class Policy:
-    """A pilot that moves by 0.1 a step; or `chunk` gives other actions."""
+    """A pilot that moves by 0.1 a step."""
 
-    def __init__(self, chunk=lambda: np.ones((CHUNK, 1)), delay=0.0):
+    def __init__(self, delay=0.0):
         card = {
             "control_dt": DT,
             "horizon": STEPS,
@@ -48,14 +51,14 @@ class Policy:
             "limits": {"largest_step": [0.15]},
             "actuators": ["slide"],
         }
-        self.artefact, self.chunk, self.delay, self.decided = SimpleNamespace(card=card), chunk, delay, []
+        self.artefact, self.delay, self.decided = SimpleNamespace(card=card), delay, []
 
     def decide(self, reading, pictures):
         if not np.isfinite(reading["qpos"]).all():
             raise ValueError("'qpos' holds numbers that are not finite")
         self.decided.append(float(reading["ctrl"][0]))
         time.sleep(self.delay)
-        return self.chunk()
+        return np.ones((CHUNK, 1))
 
     def target(self, reading, action):
         return np.asarray(reading["ctrl"] + 0.1 * action, np.float32)
@@ -85,7 +88,7 @@ def test_it_keeps_the_rate_and_stops_the_robot_in_the_end(tmp_path):
 
 
 def test_it_ends_where_the_task_is_done():
-    report = drive(StandIn(lambda reading: {**reading, "done": True}))
+    report = drive(Troubled(StandIn(), lambda reading: {**reading, "done": True}, after=12))
     assert report.success and report.steps == 12
 
 
@@ -102,59 +105,21 @@ def test_thinking_beside_the_execution_costs_no_time():
     assert report.decide_ms[0] >= 0.6 * 1000 * DT
 
 
-def hangs(reading):
-    time.sleep(0.5)
-    return reading
-
-
-def breaks(reading):
-    raise ConnectionResetError("reset by peer")
-
-
-def babbles(reading):
-    raise ValueError("no message: b'\\x00'")
-
-
-def fails(reading):
-    raise RuntimeError("its driver has a bug")
-
-
-TROUBLES = {
-    "raises what it likes": (fails, None, "asked to `read`: its driver has a bug"),
-    "does not answer": (hangs, None, "did not answer `read` within 100 ms"),
-    "hangs up": (breaks, None, "asked to `read`: reset by peer"),
-    "answers nonsense": (babbles, None, "no message"),
-    "measures nothing": (lambda x: {**x, "qpos": np.array([np.nan])}, None, "'qpos' holds numbers that are not finite"),
-    "stands still": (lambda x: {**x, "stopped": "a button was pressed"}, None, "stopped: a button was pressed"),
-    "is elsewhere": (lambda x: {**x, "ctrl": np.array([9.0])}, None, "a step of .* for 'slide', allowed 0.15"),
-    "policy outside": (None, Policy(lambda: np.full((CHUNK, 1), 1.4)), "an action of 1.4, outside"),
-    "policy of nothing": (None, Policy(lambda: np.full((CHUNK, 1), np.nan)), "not finite"),
-    "policy thinks too long": (None, Policy(delay=0.4), "no decision within 100 ms"),
-}
-
-
-@pytest.mark.parametrize("kind", TROUBLES)
+@pytest.mark.parametrize("kind", FAULTS)
 def test_trouble_stops_the_robot_within_100_ms_with_a_line_and_a_whole_log(kind, tmp_path):
-    trouble, policy, said = TROUBLES[kind]
-    began: list[float] = []
-
-    def troubled(reading):
-        began.append(time.monotonic())
-        return trouble(reading)
-
-    robot = StandIn(troubled if trouble else None)
-    ahead = 1 if kind == "policy thinks too long" else 0
-    report = drive(robot, policy, tmp_path, ahead=ahead)
+    fault = FAULTS[kind]
+    robot, policy = Troubled(StandIn(), fault.robot, after=12), Troubled(Policy(), fault.policy, after=1)
+    report = drive(robot, policy, tmp_path, ahead=fault.ahead)
     assert report.fault and not report.success
-    assert re.search(said, report.ended) and "\n" not in report.ended
-    if began:
-        assert robot.stopped_at - began[0] < 0.15  # the heartbeat of 100 ms, and what the machine adds
+    assert re.search(fault.said, report.ended) and "\n" not in report.ended
+    due = (robot.began or policy.began) + fault.ahead * DT
+    assert robot.stopped_at - due < 0.15  # the heartbeat of 100 ms, and what the machine adds
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len(rows) == report.steps + 1 and rows[-1]["fault"]
 
 
 def test_a_robot_that_does_not_even_stop_holds_nobody_up():
-    robot = StandIn(breaks)
+    robot = Troubled(StandIn(), FAULTS["hangs up"].robot, after=12)
     robot.stop = lambda: time.sleep(1.0)
     began = time.monotonic()
     assert drive(robot).fault
