@@ -272,6 +272,42 @@ def recordings() -> str:
     )
 
 
+def learnt_from_recordings() -> str:
+    """What prior and expert come to, by how the same episodes were recorded."""
+    found = load("recordings_learnt")
+    told = {"episodes": "as it was played", "lerobot": "through a LeRobotDataset"}
+    told |= {"states": f"states at {found['rate']:g} Hz"}
+    return table(
+        [
+            {
+                "task": f"`{row['task']}`",
+                "of episodes": f"{row['successes']} of {found['episodes']:,} succeed",
+                "recorded": told[row["recorded"]],
+                "prior [95 %]": percent(row["prior"], interval="ci95"),
+                "expert [95 %]": percent(row["expert"], interval="ci95"),
+            }
+            for row in found["rows"]
+            if "expert" in row
+        ]
+    )
+
+
+def faults() -> str:
+    """How soon the simulated robot stands still."""
+    return table(
+        [
+            {
+                "what breaks": row["fault"],
+                "robot stands still after (median, most)": "{:.0f}, {:.0f} ms".format(*row["stopped_ms"]),
+                "a line, a whole log": f"{row['one_line']}, {row['whole_log']} of {row['repeats']}"
+                if "one_line" in row
+                else "the robot stops by itself",
+            }
+            for row in load("faults")["rows"]
+        ]
+    )
+
+
 TABLES = {
     function.__name__: function
     for function in (
@@ -287,6 +323,8 @@ TABLES = {
         throughput,
         interoperability,
         recordings,
+        learnt_from_recordings,
+        faults,
         headline,
     )
 }
