@@ -50,17 +50,17 @@ class DaggerConfig:
     """Share of decisions that the expert takes in the end."""
     alpha_rounds: Count = 12
     """Rounds over which the expert's share falls, linearly."""
-    updates: Count = 250
+    updates: Count = 1000
     """Gradient steps per round."""
-    batch_size: Count = 256
+    batch_size: Count = 64
     """Labelled decisions in the batch of a gradient step."""
     auxiliary_weight: Annotated[float, Ge(0)] = 0.3
     """Weight of the auxiliary loss: the error of what the student tells of the expert's observation."""
     shift: Annotated[int, Ge(0)] = 2
     """Pixels by which a batch's pictures are moved at most, at random, each view otherwise."""
-    learning_rate: Positive = 2e-3
+    learning_rate: Positive = 1e-3
     """Learning rate of the student."""
-    ema: Share = 0.998
+    ema: Share = 0.9995
     """Decay of the average over gradient steps that the student's weights are."""
     eval_period: Count = 3
     """Rounds between two evaluations of the student."""

@@ -64,7 +64,7 @@ class StudentConfig:
     """Percepts that the student acts on: the newest and those of the decisions before it."""
     head: Literal["regression", "diffusion"] = "regression"
     """How the student predicts an action chunk: by regression, or by denoising as the prior does."""
-    hidden: tuple[Count, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256, 256)
     """Widths of the hidden layers after the encoders."""
 
 
