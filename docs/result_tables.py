@@ -10,7 +10,10 @@ from expertgen_jax.tasks.assembly.shapes import SHAPES
 RESULTS = Path(__file__).parents[1] / "results"
 RUNS = [(family, level) for family in ("peg", "assembly", "tabletop") for level in ("", "default", "strong")]
 """Files of experts: what they are of, and how randomised."""
-OTHERS = [("assembly", "held"), ("assembly", "panda"), ("assembly", "default_panda"), ("tabletop", "panda")]
+OTHERS = [
+    *(("assembly", kind) for kind in ("held", "panda", "panda_automate", "default_panda")),
+    ("tabletop", "panda"),
+]
 """Those of experts with a plug that slips, and with the arm."""
 
 
@@ -89,7 +92,7 @@ def others() -> str:
     for name in OTHERS:
         data = load("_".join(name))
         for run in data["runs"]:
-            made = {"robot": data["robot"], "grasp": data["grasp"], "level": data["randomization"]}
+            made = {name: data[name] for name in ("robot", "starts", "grasp")} | {"level": data["randomization"]}
             rows.append({**of(run), **made, **success_columns(run), "wall time": seconds(run)})
     return table(rows)
 
