@@ -12,10 +12,10 @@ process is gone, until the loop has ended.
 import concurrent.futures
 import dataclasses
 import json
+import math
 import multiprocessing
 import multiprocessing.synchronize
 import re
-import subprocess
 import tempfile
 import threading
 import time
@@ -33,6 +33,7 @@ from expertgen_jax.deploy import artefact, loop, simulator
 from expertgen_jax.deploy.artefact import Artefact, Pilot, Reading
 from expertgen_jax.deploy.client import Client
 from expertgen_jax.deploy.loop import LoopConfig
+from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.runs.provenance import provenance
 
@@ -148,11 +149,7 @@ def main(args: Faults) -> None:
     artefact.rehearse(loaded)
     rows = []
     for kind in (*FAULTS, *KILLED):
-        tried = [KILLED[kind](loaded, seed) for seed in range(args.repeats)] if kind in KILLED else []
-        if kind in FAULTS:
-            process, port = simulator.spawn(loaded.folder)
-            tried = [befallen(loaded, port, FAULTS[kind], seed) for seed in range(args.repeats)]
-            end(process)
+        tried = trials(loaded, kind, args.repeats)
         times = [1000 * one.seconds for one in tried]
         row = {"fault": kind, "repeats": args.repeats, "stopped_ms": [float(np.median(times)), max(times)]}
         if kind != POLICY:  # whose line and log are gone with it
@@ -172,6 +169,17 @@ class Tried(NamedTuple):
     whole_log: bool = False
 
 
+def trials(loaded: Artefact, kind: str, repeats: int) -> list[Tried]:
+    """So many episodes in which something of a kind breaks."""
+    if kind in KILLED:
+        return [KILLED[kind](loaded, seed) for seed in range(repeats)]
+    process, port = simulator.spawn(loaded.folder)
+    try:
+        return [befallen(loaded, port, FAULTS[kind], seed) for seed in range(repeats)]
+    finally:
+        process.communicate()  # which closes its standard input
+
+
 def befallen(loaded: Artefact, port: int, fault: Fault, seed: int) -> Tried:
     """An episode in which a fault befalls robot or policy."""
     client = Client(port)
@@ -181,7 +189,8 @@ def befallen(loaded: Artefact, port: int, fault: Fault, seed: int) -> Tried:
         standing = pool.submit(stands_still, port)
         tried = driven(pilot, robot, fault.said, LoopConfig(ahead=fault.ahead))
         began = robot.began or pilot.began
-        assert began is not None, "the episode was over too soon"
+        if began is None:
+            raise UserError(f"{loaded.folder}: its episodes are over before anything can break")
         due = began + fault.ahead * loaded.card["control_dt"]
         tried = tried._replace(seconds=standing.result() - due)
     client.close()
@@ -203,7 +212,7 @@ def robot_killed(loaded: Artefact, seed: int) -> Tried:
     tried = driven(Pilot(loaded, seed), client, "", LoopConfig())
     tried = tried._replace(seconds=time.monotonic() - killed[0])
     client.close()
-    end(process)
+    process.communicate()
     return tried
 
 
@@ -219,7 +228,7 @@ def policy_killed(loaded: Artefact, seed: int) -> Tried:
     killed = time.monotonic()
     tried = Tried(stands_still(port) - killed)
     child.join()
-    end(process)
+    process.communicate()
     return tried
 
 
@@ -252,19 +261,17 @@ def driven(pilot: Any, robot: Any, said: str, config: LoopConfig) -> Tried:
     return Tried(0.0, one_line, whole)
 
 
-def stands_still(port: int) -> float:
-    """When the simulated robot says that it has stopped, after an episode has begun."""
-    client = Client(port)
+def stands_still(port: int, within: float = 10.0) -> float:
+    """When the simulated robot says that it has stopped, after an episode has begun; infinity if it does not within so
+    many seconds."""
+    client, begin = Client(port), time.monotonic()
     while not client.read()["stopped"]:
+        if time.monotonic() > begin + within:
+            return math.inf
         time.sleep(0.001)
     stopped = time.monotonic()
     client.close()
     return stopped
-
-
-def end(process: "subprocess.Popen[str]") -> None:
-    """Waits for a simulated robot to go."""
-    process.communicate()
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from expertgen_jax.deploy.client import Client
 from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.learning import demos, student
+from expertgen_jax.learning.dagger import DaggerConfig
 from expertgen_jax.runs import reproduction
 from expertgen_jax.runs.directory import Place, RunDirectory, open_directory
 from expertgen_jax.runs.opening import load_run, open_run
@@ -509,7 +510,7 @@ def test_a_finished_distillation_goes_on_with_a_larger_budget(student_run, tmp_p
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["rounds"] == 3 and summary["labelled"] == after[2]["labelled"]
     (event,) = json.loads((folder / "config.json").read_text())["history"]
-    assert event["settings"] == {"dagger.rounds": 2, "dagger.learning_rate": 0.002}
+    assert event["settings"] == {"dagger.rounds": 2, "dagger.learning_rate": DaggerConfig().learning_rate}
 
 
 def same_policy(run: Path, kit: Path) -> None:
