@@ -1,6 +1,6 @@
 """How soon a robot stands still when something breaks while an exported policy drives it.
 
-    expertgen export --run-dir runs/peg-1 --out artefact
+    expertgen export --run-dir runs/peg-1 --policy expert --out artefact
     python benchmarks/faults.py artefact
 
 The policy drives the simulated robot, in a process of its own. In the middle of an episode one of `FAULTS` befalls the
@@ -12,7 +12,6 @@ process is gone, until the loop has ended.
 import concurrent.futures
 import dataclasses
 import json
-import math
 import multiprocessing
 import multiprocessing.synchronize
 import re
@@ -91,7 +90,7 @@ FAULTS = {
     "answers too late": Fault("did not answer `read` within", waits(0.15)),
     "hangs up": Fault("asked to `read`: reset by peer", raises(ConnectionResetError("reset by peer"))),
     "answers nonsense": Fault("no message", raises(ValueError("no message: b'\\x00'"))),
-    "measures nothing": Fault("not finite", nothing),
+    "measures nothing": Fault("holds numbers that are not finite", nothing),
     "stands still": Fault("stopped: a button was pressed", lambda x: {**x, "stopped": "a button was pressed"}),
     "is elsewhere": Fault("a step of .* for '.*', allowed", elsewhere),
     "policy outside": Fault("an action of .*, outside", policy=lambda chunk: np.full_like(chunk, 1.4)),
@@ -262,12 +261,15 @@ def driven(pilot: Any, robot: Any, said: str, config: LoopConfig) -> Tried:
 
 
 def stands_still(port: int, within: float = 10.0) -> float:
-    """When the simulated robot says that it has stopped, after an episode has begun; infinity if it does not within so
-    many seconds."""
+    """When the simulated robot says that it has stopped, after an episode has begun.
+
+    Raises:
+      UserError: it does not within so many seconds.
+    """
     client, begin = Client(port), time.monotonic()
     while not client.read()["stopped"]:
         if time.monotonic() > begin + within:
-            return math.inf
+            raise UserError(f"the robot still moves after {within:g} s")
         time.sleep(0.001)
     stopped = time.monotonic()
     client.close()

@@ -10,10 +10,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from expertgen_jax import bounds, load_run
+from expertgen_jax import bounds
 from expertgen_jax.bounds import Seed, Share
 from expertgen_jax.cli import command
 from expertgen_jax.files import write_json
+from expertgen_jax.runs.directory import RunDirectory
 from expertgen_jax.runs.provenance import provenance
 from expertgen_jax.runs.reproduction import run_once
 
@@ -39,33 +40,34 @@ def main(args: InitFrom) -> None:
     command.prepare(args.out)
     rows = []
     for task in args.tasks:
-        hand, nothing, carried = (
-            args.runs / f"{Path(task).stem}-{name}-{args.seed}" for name in ("hand", "panda", "panda-from-hand")
-        )
-        flags = ("--task", task, "--seed", str(args.seed), "--physics", "native")
-        arm = (*flags, "--robot", "panda")
-        run_once("steer", hand, *flags, "--run-dir", str(hand))
-        run_once("steer", carried, *arm, "--init-from", str(hand), "--run-dir", str(carried))
-        run_once("steer", nothing, *arm, "--run-dir", str(nothing))
-        found = {"from nothing": reached(nothing, args.success), "from the hand's": reached(carried, args.success)}
-        rows.append({"task": task, **found})
+        hand = steered(args, task, "hand")
+        carried = steered(args, task, "panda-from-hand", "--robot", "panda", "--init-from", str(hand))
+        nothing = steered(args, task, "panda", "--robot", "panda")
+        found = {"nothing": reached(nothing, args.success), "hand": reached(carried, args.success)}
+        rows.append({"task": task, "from": found})
         print(rows[-1], flush=True)
         write_json(args.out, {"success": args.success, "seed": args.seed, **provenance(), "rows": rows})
 
 
+def steered(args: InitFrom, task: str, name: str, *flags: str) -> Path:
+    """The folder of a finished run of a task."""
+    folder = args.runs / f"{Path(task).stem}-{name}-{args.seed}"
+    same = ("--task", task, "--seed", str(args.seed), "--physics", "native", "--run-dir", str(folder))
+    run_once("steer", folder, *same, *flags)
+    return folder
+
+
 def reached(run_dir: Path, success: float) -> dict[str, Any]:
-    """When steering reached that success, and what the expert came to in the end."""
-    run = load_run(run_dir)
-    rows = run.directory.rows()
-    steered = [row for row in rows if row["phase"] == "steer"]
-    first = next((row for row in steered if row.get("success", 0.0) >= success), None)
-    demos = next(row["wall_s"] for row in rows if row["phase"] == "demos")
-    prior = max((row["wall_s"] for row in rows if row["phase"] == "pretrain"), default=0.0)
-    return {
-        "episodes": first and first["train_episodes"],
-        "seconds": first and demos + prior + first["compile_s"] + first["wall_s"],
-        "expert": run.evaluation(run.agent("expert"))["success"],
-    }
+    """Episodes and seconds until steering reached that success, None if it did not, and the expert's in the end."""
+    directory = RunDirectory(run_dir)
+    summary = directory.read_json("summary.json")
+    assert summary is not None
+    made: dict[str, Any] = {"episodes": None, "seconds": None, "expert": summary["expert_success"]}
+    for row in directory.rows():
+        if row["phase"] == "steer" and row.get("success", 0.0) >= success:
+            before = summary["wall_s"]["demos"] + summary["wall_s"]["prior"]
+            return made | {"episodes": row["train_episodes"], "seconds": before + row["compile_s"] + row["wall_s"]}
+    return made
 
 
 if __name__ == "__main__":

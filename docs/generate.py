@@ -2,7 +2,7 @@
 
     python docs/generate.py
 
-Tables, of `result_tables.py`, stand between `<!-- table: NAME -->` and `<!-- end -->` in README.md and a few
+Tables, of `result_tables.py`, stand between `<!-- table: NAME -->` and `<!-- end -->` in README.md and the
 pages. A test fails where a file is not what this script would write.
 """
 
@@ -29,8 +29,7 @@ def files() -> Iterator[tuple[Path, str]]:
     for name in TASKS:
         yield DOCS / "tasks" / f"{name}.md", page(name)
     yield DOCS / "tasks" / "index.md", gallery()
-    with_some = ("results.md", "other_libraries.md", "demonstrations.md")
-    for path in (DOCS.parent / "README.md", *(DOCS / name for name in with_some)):
+    for path in (DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))):
         yield path, with_tables(path.read_text())
 
 

@@ -61,6 +61,8 @@ class Policy:
         return np.ones((CHUNK, 1))
 
     def target(self, reading, action):
+        if not np.isfinite(reading["ctrl"]).all():
+            raise ValueError("'ctrl' holds numbers that are not finite")
         return np.asarray(reading["ctrl"] + 0.1 * action, np.float32)
 
 

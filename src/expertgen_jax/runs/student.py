@@ -188,7 +188,8 @@ def load_student(run: ExpertRun, name: str | None = None) -> StudentRun:
     if name is None and made:
         raise UserError(f"--student: the run has {', '.join(made)}; choose one")
     if name not in made:
-        raise UserError(f"--student {name or ''}: the run has {', '.join(made) or 'none'}; distill makes them")
+        asked = "--student" if name is None else f"--student {name}"
+        raise UserError(f"{asked}: the run has {', '.join(made) or 'none'}; distill makes them")
     stored = read_settings(folder / name)
     try:
         settings = from_json(StudentSettings(), stored)
