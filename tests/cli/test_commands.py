@@ -641,6 +641,11 @@ def test_mistakes_with_students_are_explained_in_one_line(student_run, script, f
     assert problem in err.strip().splitlines()[-1]
 
 
+def test_a_run_without_students_says_what_makes_them(small_run):
+    code, _, err = call("export", "--run-dir", str(small_run))
+    assert code == 2 and "error: --student: the run has none; distill makes them" in err
+
+
 def test_a_run_without_an_expert_teaches_nobody(small_run, tmp_path):
     run = tmp_path / "unfinished"
     shutil.copytree(small_run, run)
