@@ -17,7 +17,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from expertgen_jax.task import View
-from expertgen_jax.vision.rays import MEET, cores, dot, normal
+from expertgen_jax.vision.rays import MEET, cores, cross, dot, normal
 
 FAR = 10.0
 """Depth of what no ray meets (m)."""
@@ -243,8 +243,9 @@ def render(
 
     paint = geoms.paint
     pattern_of = [paint.other - paint.rgb, paint.cycles, paint.phase]
-    of_geoms = [paint.rgb, *pattern_of, origin, turn, to_lamp, cores(geoms.types, geoms.size)]
+    of_geoms = [paint.rgb, *pattern_of, origin, turn[:, :2], cores(geoms.types, geoms.size)]
     looks = jnp.concatenate([x.reshape(nothing, -1) for x in of_geoms], axis=1)
+    lamp_at = lamp @ camera.mat
     ground = jnp.broadcast_to(jnp.asarray(background, jnp.float32), 3)
     looks = jnp.pad(looks, ((0, 1), (0, 0))).at[nothing, :3].set(ground)
     lit = apart(lamp_shines) if shadows else jnp.ones((height, width), bool)
@@ -264,18 +265,19 @@ def render(
             return [next(of) for _ in range(3)]
 
         rgb, change, cycles, phase = (vector() for _ in range(4))
-        begins, along = vector(), rays([vector() for _ in range(3)])
-        surface = [begins[k] + depth * along[k] for k in range(3)]
-        to_lamp, upright = vector(), normal(surface, [next(of) for _ in range(5)])
+        begins, across, along = (vector() for _ in range(3))
+        turn = [across, along, cross(across, along)]  # two of its rows tell the third
+        ahead, to_lamp = rays(turn), [dot(row, lamp_at) for row in turn]
+        surface = [begins[k] + depth * ahead[k] for k in range(3)]
+        upright = normal(surface, [next(of) for _ in range(5)])
         shorter = jax.lax.rsqrt(x**2 + y**2 + 1)
         # Not yet of unit length; what divides has one use each, or XLA:CPU makes many loops of this (twice as slow).
         square = dot(upright, upright) + _EPS**2
-        cos_lamp, cos_eye = dot(upright, to_lamp), -dot(upright, along) * shorter
+        cos_lamp, cos_eye = dot(upright, to_lamp), -dot(upright, ahead) * shorter
         shines, something = [jnp.where(x, 1.0, 0.0) for x in ((cos_lamp > 0) & lit, number != nothing)]
         lamps = (light.head * cos_eye + light.lamp * shines * cos_lamp) * jax.lax.rsqrt(square)
         shade = 1 + something * (light.ambient + lamps - 1)
         # The angle between the normal and the middle between lamp and eye, from those between each two of the three.
-        lamp_at = lamp @ camera.mat
         between = (lamp_at[2] - lamp_at[0] * x - lamp_at[1] * y) * shorter
         towards = jnp.maximum(cos_lamp + cos_eye, 0.0)
         half_square = towards**2 / (square * jnp.maximum(2 + 2 * between, _EPS))

@@ -27,6 +27,11 @@ def dot(a: Vector, b: Vector) -> jax.Array:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
+def cross(a: Vector, b: Vector) -> Vector:
+    """The vector product of vectors given by components."""
+    return [a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1))]
+
+
 def plane(o: Vector, d: Vector, size: jax.Array) -> jax.Array:
     """The plane z = 0, from above; bounded by half lengths where these are not 0."""
     t = -o[2] * (1 / _nonzero(d[2]))
