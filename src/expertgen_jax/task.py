@@ -223,7 +223,8 @@ class Senses(NamedTuple):
       sense: what the robot measures of itself: joints, forces, commands.
       cameras: by name.
       workspace: where point clouds are cropped to, and in whose frame their points are.
-      clutter: from how far to how far from the origin things that do not matter lie under visual randomisation (m).
+      clutter: from how far to how far from the origin things that do not matter lie under visual randomisation (m);
+        none is seen within 8 cm of something that moves.
     """
 
     proprioception: Mapping[str, str]

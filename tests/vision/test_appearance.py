@@ -92,6 +92,15 @@ def test_distractors_are_seen_and_hide_nothing_but_what_is_behind(see):
     np.testing.assert_array_equal(cluttered.depth[~new], clear.depth[~new])
 
 
+def test_a_distractor_is_out_of_sight_while_something_that_moves_is_near(env):
+    look = appearance.draw(DEFAULT, env.task, env.model.mj, jax.random.key(0))
+    place = look.distractors.pos
+    things = jnp.array([place[0] + jnp.array([0.0, 0.0, 0.079]), place[1] + jnp.array([0.0, 0.0, 0.081])])
+    moved = np.asarray(appearance._aside(look.distractors, things).pos)
+    assert moved[0, 2] < -10, "below the ground"
+    np.testing.assert_array_equal(moved[1], place[1])
+
+
 @pytest.mark.slow
 def test_depth_is_measured_with_noise_in_steps_and_with_holes(see):
     true = np.asarray(see(OFF, 0, 0).depth)

@@ -12,6 +12,8 @@ from expertgen_jax.vision import camera
 from expertgen_jax.vision.camera import Camera, Geoms, Image, Light, Paint, Render
 
 _DISTRACTOR = -2  # in segmentations
+ASIDE = 0.08
+"""A distractor is not seen while something that moves is nearer (m)."""
 _DISTRACTOR_TYPES = (mujoco.mjtGeom.mjGEOM_BOX.value, mujoco.mjtGeom.mjGEOM_SPHERE.value)
 
 
@@ -194,6 +196,14 @@ def _distractors(ranges: VisualRandomization, clutter: tuple[float, float], key:
     )
 
 
+def _aside(distractors: Geoms, things: jax.Array) -> Geoms:
+    """The distractors, but for those nearer than `ASIDE` to `things: [n, 3]`, which would stand before what matters: these are
+    out of sight."""
+    away = jnp.linalg.norm(distractors.pos[:, None] - things[None], axis=-1)
+    hides = (away < ASIDE).any(axis=1, keepdims=True)
+    return distractors.replace(pos=jnp.where(hides, jnp.array([0.0, 0.0, -100.0]), distractors.pos))
+
+
 def see(
     ranges: VisualRandomization,
     task: Task,
@@ -220,7 +230,8 @@ def see(
       render: what draws them.
     """
     geoms = camera.visible(mj, world.data, world.fields).replace(paint=look.paint)
-    geoms = camera.joined(geoms, look.distractors)
+    moving = mj.body_weldid[mj.geom_bodyid[camera.visible_ids(mj)]] != 0
+    geoms = camera.joined(geoms, _aside(look.distractors, geoms.pos[moving]))
     nominal = [camera.of_view(mj, world.data, view) for view in task.cameras.values()]
     nominal = jax.tree.map(lambda *views: jnp.stack(views), *nominal)
 
