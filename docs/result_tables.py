@@ -313,6 +313,20 @@ def faults() -> str:
     )
 
 
+def latency() -> str:
+    """How long exported policies take to decide."""
+    return table(
+        [
+            {
+                "task": f"`{row['task']}`",
+                "policy": row["policy"],
+                "a decision takes (median, 99 %, most)": "{median:.1f}, {99 %:.1f}, {most:.1f} ms".format(**row["ms"]),
+            }
+            for row in load("latency")["rows"]
+        ]
+    )
+
+
 TABLES = {
     function.__name__: function
     for function in (
@@ -330,6 +344,7 @@ TABLES = {
         recordings,
         learnt_from_recordings,
         faults,
+        latency,
         headline,
     )
 }

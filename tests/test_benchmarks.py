@@ -42,6 +42,7 @@ def test_second_start_asks_for_what_there_is():
         ("second_start.py", ("--repeats", "0"), "--repeats must be at least 1, got 0"),
         ("recordings.py", ("--tasks", "nothing"), "nothing"),
         ("faults.py", ("nowhere",), "no card.json"),
+        ("latency.py", ("nowhere",), "no card.json"),
         ("init_from.py", ("--success", "2"), "--success must be"),
     ],
 )

@@ -594,6 +594,11 @@ def test_a_student_is_evaluated_and_exported(student_run, tmp_path):
     code, out, err = call("export", *flags, "--out", str(tmp_path / "kit"))
     assert code == 0, err
     same_policy(student_run, tmp_path / "kit")
+    flags = (str(tmp_path / "kit"), "--decisions", "5", "--out", str(tmp_path / "latency.json"))
+    code, out, err = run_script("../benchmarks/latency.py", *flags)
+    assert code == 0, err
+    (row,) = json.loads((tmp_path / "latency.json").read_text())["rows"]
+    assert row["policy"] == "student depth" and 0 < row["ms"]["median"] <= row["ms"]["99 %"] <= row["ms"]["most"]
     code, out, err = run_script("../examples/deploy.py", str(tmp_path / "kit"), "1")
     assert code == 0 and "ms to act" in out, err
     flags = ("--episodes", "1", "--steps", "8", "--heartbeat", "1", "--log", str(tmp_path / "log"))

@@ -131,11 +131,15 @@ class Pilot:
         return np.asarray(self.artefact.programs["control"](self.artefact.state(reading), action))
 
 
-def rehearse(artefact: Artefact) -> None:
-    """Compiles the programs of a pilot, which takes seconds, before a robot waits for them."""
+def blank(artefact: Artefact) -> tuple[Reading, np.ndarray]:
+    """A reading and pictures of the right shapes, all zeros."""
     state, inputs = artefact.card["state"], artefact.card["inputs"]
     reading: dict[str, Any] = {name: np.zeros(state["shapes"][name]) for name in state["read"]}
     reading["context"] = [np.zeros(shape) for shape, _ in state["context"]]
-    pilot = Pilot(artefact)
-    chunk = pilot.decide(reading, np.zeros(inputs["pictures"]["shape"]))
-    pilot.target(reading, chunk[0])
+    return reading, np.zeros(inputs["pictures"]["shape"])
+
+
+def rehearse(artefact: Artefact) -> None:
+    """Compiles the programs of a pilot, which takes seconds, before a robot waits for them."""
+    pilot, (reading, pictures) = Pilot(artefact), blank(artefact)
+    pilot.target(reading, pilot.decide(reading, pictures)[0])
