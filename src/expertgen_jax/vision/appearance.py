@@ -197,8 +197,8 @@ def _distractors(ranges: VisualRandomization, clutter: tuple[float, float], key:
 
 
 def _aside(distractors: Geoms, things: jax.Array) -> Geoms:
-    """The distractors, but for those nearer than `ASIDE` to `things: [n, 3]`, which would stand before what matters: these are
-    out of sight."""
+    """The distractors, those nearer than `ASIDE` to one of `things: [n, 3]` out of sight, since they would stand before
+    what matters."""
     away = jnp.linalg.norm(distractors.pos[:, None] - things[None], axis=-1)
     hides = (away < ASIDE).any(axis=1, keepdims=True)
     return distractors.replace(pos=jnp.where(hides, jnp.array([0.0, 0.0, -100.0]), distractors.pos))
