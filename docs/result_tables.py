@@ -143,10 +143,10 @@ def paper() -> str:
 
 
 def students() -> str:
-    """Students, under the default visual randomisation, of experts of nominal and of randomised physics."""
-    sees = {"rgb": "colour", "blank": "nothing"}
-    rows = []
-    for name, physics in (("distillation", "nominal"), ("distillation_default", "randomised")):
+    """Students, under the default visual randomisation, of experts of nominal and of randomised physics, and of the arm."""
+    sees = {"rgb": "colour", "blank": "nothing", "strong": "depth, strong"}
+    physics, rows = {"off": "nominal", "default": "randomised"}, []
+    for name in ("distillation", "distillation_panda", "distillation_default"):
         data = load(name)
         experts = {(run["task"], run["seed"]): percent(run["expert"]) for run in data["runs"]}
         for row in data["students"]:
@@ -154,11 +154,13 @@ def students() -> str:
             rows.append(
                 {
                     "task": f"`{row['task']}`",
-                    "physics": physics,
+                    "robot": data["robot"],
+                    "physics": physics[data["randomization"]],
                     "sees": sees.get(row["name"], row["name"]),
                     "expert": experts[row["task"], row["seed"]],
                     "student [95 %]": f"**{percent(row['default'], interval='ci95')}**",
                     "plain pictures": percent(row["off"]),
+                    "strong": percent(row["strong"]) if "strong" in row else "",
                     "MuJoCo's renderer": opengl,
                     "labels": f"{row['labelled']:,}",
                     "time": f"{row['distil_s']:.0f} s",
