@@ -143,7 +143,7 @@ def paper() -> str:
 
 
 def students() -> str:
-    """Students, under the default visual randomisation, of experts of nominal and of randomised physics, and of the arm."""
+    """Students, under the default visual randomisation, of experts of nominal and of randomised physics."""
     sees = {"rgb": "colour", "blank": "nothing", "strong": "depth, strong"}
     physics, rows = {"off": "nominal", "default": "randomised"}, []
     for name in ("distillation", "distillation_panda", "distillation_default"):
