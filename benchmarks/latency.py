@@ -20,6 +20,7 @@ from expertgen_jax.bounds import Count
 from expertgen_jax.cli import command
 from expertgen_jax.deploy import artefact
 from expertgen_jax.deploy.artefact import Artefact, Pilot
+from expertgen_jax.errors import UserError
 from expertgen_jax.files import write_json
 from expertgen_jax.runs.provenance import provenance
 
@@ -31,18 +32,21 @@ class Latency:
     artefacts: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders that `expertgen export` wrote."""
     decisions: Count = 1000
-    """Decisions that count, after as many that do not."""
+    """Decisions, after what is compiled."""
     out: Path | None = None
     """JSON file for the figures."""
 
 
 def main(args: Latency) -> None:
     bounds.check(args)
+    if not args.artefacts:
+        raise UserError("which artefacts? `expertgen export` writes them")
     if args.out is not None:
         command.prepare(args.out)
     rows = []
     for loaded in [artefact.load(folder) for folder in args.artefacts]:
-        times = decision_ms(loaded, 2 * args.decisions)[args.decisions :]
+        artefact.rehearse(loaded)
+        times = decision_ms(loaded, args.decisions)
         figures = {"median": np.median(times), "99 %": np.quantile(times, 0.99), "most": times.max()}
         about = {name: loaded.card[name] for name in ("task", "policy")}
         rows.append(about | {"decisions": args.decisions, "ms": {name: float(x) for name, x in figures.items()}})

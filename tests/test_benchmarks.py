@@ -43,6 +43,7 @@ def test_second_start_asks_for_what_there_is():
         ("recordings.py", ("--tasks", "nothing"), "nothing"),
         ("faults.py", ("nowhere",), "no card.json"),
         ("latency.py", ("nowhere",), "no card.json"),
+        ("latency.py", (), "which artefacts?"),
         ("init_from.py", ("--success", "2"), "--success must be"),
     ],
 )
