@@ -1,10 +1,12 @@
 """What tests share. Compiling an MJX program takes seconds, so programs are built once a session."""
 
 # ruff: noqa: E402
+import fcntl
 import functools
 import importlib.util
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the package does; JAX would set another, also for children
@@ -22,7 +24,9 @@ PyTreeNode.__no_type_check__ = True
 import jax
 import numpy as np
 import pytest
+from commands import call
 from pressing import Path, press_program
+from small import SMALL, SMALL_STUDENT
 
 from expertgen_jax.sim import episode
 from expertgen_jax.tasks.registry import load_task
@@ -53,6 +57,48 @@ def few_programs() -> Iterator[None]:
     maps = pathlib.Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[pathlib.Path], None]], pathlib.Path]:
+    """`(name, make) -> folder` of this process's own, a copy of one that `make` fills once for all processes."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else tmp_path_factory.mktemp("shared")
+
+    def copied(name: str, make: Callable[[pathlib.Path], None]) -> pathlib.Path:
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            if not (shared / name).exists():
+                make(shared / f"{name}.part")
+                (shared / f"{name}.part").rename(shared / name)
+        return shutil.copytree(shared / name, own / name)
+
+    return copied
+
+
+@pytest.fixture(scope="session")
+def small_run(made_once) -> pathlib.Path:
+    """A finished run of peg."""
+
+    def make(folder: pathlib.Path) -> None:
+        code, out, err = call("steer", "--run-dir", str(folder), *SMALL)
+        assert code == 0, err
+        assert "expert" in out and "strict success" in out
+
+    return made_once("peg", make)
+
+
+@pytest.fixture(scope="session")
+def student_run(small_run, made_once) -> pathlib.Path:
+    """A copy of the small run with a student that its hardly trained expert made."""
+
+    def make(folder: pathlib.Path) -> None:
+        shutil.copytree(small_run, folder)
+        code, out, err = call("distill", "--run-dir", str(folder), *SMALL_STUDENT)
+        assert code == 0, err
+        assert "depth student, visual default" in out
+
+    return made_once("taught", make)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ SMALL = [
     *("--prior.sample-steps", "2", "--steer.worlds", "16", "--steer.episodes", "96", "--steer.eval-period", "32"),
     *("--steer.eval-episodes", "16", "--steer.warmup-episodes", "32", "--steer.learner.batch-size", "32"),
     *("--steer.buffer-decisions", "1024", "--steer.block-decisions", "480", "--steer.confirm-episodes", "16"),
-    *("--steer.history", "2", "--eval-episodes", "16", "--transfer-episodes", "4"),
+    *("--steer.history", "2", "--eval-episodes", "16", "--transfer-episodes", "0"),
 ]
 SMALL_STUDENT = [
     *("--student.image-size", "16", "--student.hidden", "16", "--dagger.rounds", "2"),

@@ -55,15 +55,6 @@ def run_script(script: str, *args: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.fixture(scope="session")
-def small_run(tmp_path_factory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "peg"
-    code, out, err = call("steer", "--run-dir", str(run), *SMALL)
-    assert code == 0, err
-    assert "expert" in out and "strict success" in out
-    return run
-
-
 @pytest.mark.parametrize("script", sorted((ROOT / "experiments").glob("*.py")), ids=lambda path: path.stem)
 def test_scripts_are_the_commands(script, monkeypatch):
     called = []
@@ -162,6 +153,7 @@ def test_a_finished_run_grows(small_run, tmp_path):
     kept = [(run / name).stat().st_mtime_ns for name in ("demos.npz", "checkpoints/prior")]
     before = steer_rows(run)
     more = ["--steer.episodes", "200", "--steer.noise-bound", "1.2", "--steer.updates", "8"]
+    more += ["--transfer-episodes", "4"]
     code, _, err = call("steer", "--run-dir", str(run), *SMALL, *more)
     assert code == 0, err
     assert kept == [(run / name).stat().st_mtime_ns for name in ("demos.npz", "checkpoints/prior")]
@@ -169,9 +161,11 @@ def test_a_finished_run_grows(small_run, tmp_path):
     assert after[: len(before)] == before and after[-1]["episodes"] >= 200 > before[-1]["episodes"]
     config = json.loads((run / "config.json").read_text())
     (event,) = config["history"]
-    assert event["settings"] == {"steer.episodes": 96, "steer.noise_bound": 2.5, "steer.updates": 16}
+    was = {"steer.episodes": 96, "steer.noise_bound": 2.5, "steer.updates": 16, "transfer_episodes": 0}
+    assert event["settings"] == was
     assert config["steer"]["episodes"] == 200
-    assert json.loads((run / "summary.json").read_text())["train_episodes"] >= 200
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["train_episodes"] >= 200 and summary["transfer"]["physics"] == "mjx"
 
 
 def test_what_made_a_phase_has_not_changed_is_kept_also_when_overwriting(small_run, tmp_path):
@@ -472,17 +466,6 @@ def test_budget_curves_are_of_tasks_with_both_methods():
         )
     ]
     assert reproduction.budget_curves(rows) == {"peg": {"DAgger": [(35, 0.5, 0.4, 0.6)], "BC": [(1, 0.5, 0.4, 0.6)]}}
-
-
-@pytest.fixture(scope="session")
-def student_run(small_run, tmp_path_factory) -> Path:
-    """A copy of the small run with a student that its hardly trained expert made."""
-    run = tmp_path_factory.mktemp("runs") / "taught"
-    shutil.copytree(small_run, run)
-    code, out, err = call("distill", "--run-dir", str(run), *SMALL_STUDENT)
-    assert code == 0, err
-    assert "depth student, visual default" in out
-    return run
 
 
 def test_distill_leaves_a_student_in_the_run_directory(student_run):

@@ -272,9 +272,9 @@ class Cloning(struct.PyTreeNode):
 
     @property
     def steps(self) -> int:
-        """Gradient steps that the training takes."""
+        """Gradient steps that the training takes, a multiple of ten: each tenth is then the same program."""
         config = self.prior.config
-        return max(config.train_steps, math.ceil(config.epochs * len(self.windows) / config.batch_size))
+        return 10 * math.ceil(max(config.train_steps, config.epochs * len(self.windows) / config.batch_size) / 10)
 
     def init(self, key: Key[Array, ""]) -> CloneState:
         """Fresh weights."""

@@ -27,6 +27,9 @@ from expertgen_jax.sim.evaluation import SELECTION_SEED, evaluate, lasting, pred
 from expertgen_jax.sim.rollout import Agent
 from expertgen_jax.task import Level
 
+LASTING_EPISODES = 256
+"""Episodes, at most, on which it is found out whether success lasts."""
+
 
 class ExpertRun:
     """A run on its environment.
@@ -180,20 +183,18 @@ class ExpertRun:
         env = self.on(backend, randomization)
         return evaluated_once(self.directory, self.progress, env, agent, episodes, elsewhere)
 
-    def evaluations(self) -> tuple[Figures, Figures, Figures]:
-        """Of the prior, of the expert, and of the expert on the other back end."""
+    def evaluations(self) -> list[Figures]:
+        """Of the prior, of the expert, and, where the settings ask for it, of the expert on the other back end."""
         prior, expert = self.agent("prior"), self.agent("expert")
-        return (
-            self.evaluation(prior),
-            self.evaluation(expert),
-            self.evaluation(expert, self.other_backend(), self.settings.transfer_episodes),
-        )
+        own, there = [self.evaluation(prior), self.evaluation(expert)], self.settings.transfer_episodes
+        return [*own, self.evaluation(expert, self.other_backend(), there)] if there else own
 
     def lasting(self) -> Figures:
         """What of the expert's success still holds two seconds later, see `evaluation.lasting`; found out once."""
 
         def play() -> Figures:
-            return {"policy": "expert", **lasting(self.env, self.agent("expert"), self.settings.transfer_episodes)}
+            episodes = min(self.settings.eval_episodes, LASTING_EPISODES)
+            return {"policy": "expert", **lasting(self.env, self.agent("expert"), episodes)}
 
         return self.directory.figures_once("expert, two seconds later", play)
 
@@ -227,7 +228,9 @@ class ExpertRun:
 
         `wall_s` holds the phases' own times; start-up, the video and what a kill undid are not in it.
         """
-        prior, expert, transfer = self.evaluations()
+        evaluations = self.evaluations()
+        prior, expert, *elsewhere = evaluations
+        transfer = [{name: made[name] for name in ("physics", "success", "ci95")} for made in elsewhere]
         rows = self.directory.rows()
         try:
             demo_row = next(row for row in rows if row["phase"] == "demos")
@@ -240,7 +243,7 @@ class ExpertRun:
             "prior": max((row["wall_s"] for row in rows if row["phase"] == "pretrain"), default=0.0),
             "compile": last["compile_s"],
             "steer": last["wall_s"],
-            "eval": prior["wall_s"] + expert["wall_s"] + transfer["wall_s"],
+            "eval": sum(made["wall_s"] for made in evaluations),
         }
         summary = {
             "task": self.env.task.name,
@@ -254,7 +257,7 @@ class ExpertRun:
             "expert_success_lenient": expert["success_lenient"],
             "ci95": expert["ci95"],
             "eval_episodes": expert["episodes"],
-            "transfer": {"physics": transfer["physics"], "success": transfer["success"], "ci95": transfer["ci95"]},
+            "transfer": next(iter(transfer), None),
             "final_pose": expert["final_pose"],
             "lasting": {name: self.lasting()[name] for name in ("acting", "still")},
             "steering": {name: steered[name] for name in ("ended", "success", "eval_episodes")}

@@ -82,14 +82,14 @@ def pretrain(
       key: randomness.
       demos: the demonstrations.
       config: the prior and its training.
-      report: called with the step, of how many, and the mean loss since the last call, about ten times.
+      report: called with the step, of how many, and the mean loss since the last call, ten times.
     """
     init_key, train_key = jax.random.split(key)
     cloning = Cloning.of(demos.obs, demos.actions, windows(demos, config.chunk), config)
     state = cloning.init(init_key)
     block = jax.jit(Cloning.block)
     keys = jax.random.split(train_key, cloning.steps)
-    size = -(-cloning.steps // 10)
+    size = cloning.steps // 10
     for first in range(0, cloning.steps, size):
         state, loss = block(cloning, state, keys[first : first + size])
         report(int(state.step), cloning.steps, float(loss))

@@ -4,7 +4,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+
+from annotated_types import Ge
 
 from expertgen_jax import bounds
 from expertgen_jax.bounds import Count, Seed
@@ -53,8 +55,8 @@ class RunSettings:
     learner steering goes on with."""
     eval_episodes: Count = 1024
     """Number of episodes behind the reported figures."""
-    transfer_episodes: Count = 256
-    """Number of episodes on the other physics engine (sim-to-sim transfer)."""
+    transfer_episodes: Annotated[int, Ge(0)] = 256
+    """Number of episodes on the other physics engine (sim-to-sim transfer); 0 for no such evaluation."""
     demo: DemoConfig = dataclasses.field(default_factory=DemoConfig)
     """Demonstrations."""
     prior: DiffusionConfig = dataclasses.field(default_factory=DiffusionConfig)
