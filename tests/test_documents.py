@@ -19,6 +19,8 @@ from expertgen_jax.tasks.registry import TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BUDGETS = {"steer": SMALL, "pretrain": SMALL, "distill": SMALL_STUDENT, "evaluate": ["--episodes", "8"]}
+"""What is added to a command, so that it takes seconds."""
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -86,8 +88,8 @@ def run_line(line: str, workplace: Path) -> None:
     words = line.split()
     if not words or words[0] in ("pip", "git", "cd", "apt-get") or "--web" in words:
         return
-    command = next((word for word in words if word in ("steer", "pretrain", "distill")), "")
-    small = SMALL_STUDENT if command == "distill" else SMALL if command else []
+    command = next((word for word in words if word in BUDGETS), "")
+    small = BUDGETS.get(command, [])
     if words[0] == "expertgen":
         with contextlib.chdir(workplace):
             code, _, err = commands.call(*words[1:], *small)
