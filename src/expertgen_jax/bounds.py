@@ -11,6 +11,7 @@ import annotated_types as bound
 from expertgen_jax.errors import UserError
 
 Count = Annotated[int, bound.Ge(1)]
+Whole = Annotated[int, bound.Ge(0)]
 Seed = Annotated[int, bound.Interval(ge=0, le=2**32 - 1)]
 NonNegative = Annotated[float, bound.Ge(0)]
 Positive = Annotated[float, bound.Gt(0)]

@@ -10,16 +10,15 @@ round is one jitted program: cameras, physics, expert and learning.
 
 import dataclasses
 import functools
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from annotated_types import Ge
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, Scalar
 
-from expertgen_jax.bounds import Count, Positive, Share
+from expertgen_jax.bounds import Count, NonNegative, Positive, Share, Whole
 from expertgen_jax.learning import student
 from expertgen_jax.learning.student import Eyes, Memory, Percept, Student, StudentConfig
 from expertgen_jax.sim import episode, physics, rollout
@@ -54,9 +53,9 @@ class DaggerConfig:
     """Gradient steps per round."""
     batch_size: Count = 64
     """Labelled decisions in the batch of a gradient step."""
-    auxiliary_weight: Annotated[float, Ge(0)] = 0.3
+    auxiliary_weight: NonNegative = 0.3
     """Weight of the auxiliary loss: the error of what the student tells of the expert's observation."""
-    shift: Annotated[int, Ge(0)] = 2
+    shift: Whole = 2
     """Pixels by which a batch's pictures are moved at most, at random, each view otherwise."""
     learning_rate: Positive = 1e-3
     """Learning rate of the student."""

@@ -50,6 +50,8 @@ class DiffusionConfig:
     """Decay of the moving average of the prior's weights; the average is what is kept."""
 
 
+PARTS = 10
+"""Equal parts of a training, all by one program, after which its progress is told."""
 OUTLIERS = (0.001, 0.999)
 """Quantiles of the demonstrations within which they are normalised."""
 
@@ -272,9 +274,10 @@ class Cloning(struct.PyTreeNode):
 
     @property
     def steps(self) -> int:
-        """Gradient steps that the training takes, a multiple of ten: each tenth is then the same program."""
+        """Gradient steps that the training takes, a multiple of `PARTS`."""
         config = self.prior.config
-        return 10 * math.ceil(max(config.train_steps, config.epochs * len(self.windows) / config.batch_size) / 10)
+        least = max(config.train_steps, config.epochs * len(self.windows) / config.batch_size)
+        return PARTS * math.ceil(least / PARTS)
 
     def init(self, key: Key[Array, ""]) -> CloneState:
         """Fresh weights."""

@@ -11,15 +11,14 @@ samples for each decision taken: 4 updates of 512 for every 256 decisions make 8
 
 import dataclasses
 import functools
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from annotated_types import Ge
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Scalar
 
-from expertgen_jax.bounds import Count, NonNegative, Positive, Share
+from expertgen_jax.bounds import Count, NonNegative, Positive, Share, Whole
 from expertgen_jax.learning import diffusion, replay, td3
 from expertgen_jax.learning.diffusion import Prior
 from expertgen_jax.sim import episode, rollout
@@ -50,9 +49,9 @@ class SteerConfig:
     """What is steered: the noise of the whole chunk, one row repeated over the chunk, or one scalar."""
     history: Count = 1
     """Observations that actor and critics see: the present one, and those of the decisions before."""
-    warmup_successes: Annotated[int, Ge(0)] = 128
+    warmup_successes: Whole = 128
     """Successful episodes with random noise before the actor is trained and takes over."""
-    warmup_episodes: Annotated[int, Ge(0)] = 4096
+    warmup_episodes: Whole = 4096
     """Episodes after which it takes over at the latest."""
     warmup_sigma: Positive = 2.0
     """Largest standard deviation of that noise; each world draws its own, from 0 up, at every reset."""

@@ -186,8 +186,10 @@ class ExpertRun:
     def evaluations(self) -> list[Figures]:
         """Of the prior, of the expert, and, where the settings ask for it, of the expert on the other back end."""
         prior, expert = self.agent("prior"), self.agent("expert")
-        own, there = [self.evaluation(prior), self.evaluation(expert)], self.settings.transfer_episodes
-        return [*own, self.evaluation(expert, self.other_backend(), there)] if there else own
+        made = [self.evaluation(prior), self.evaluation(expert)]
+        if episodes := self.settings.transfer_episodes:
+            made.append(self.evaluation(expert, self.other_backend(), episodes))
+        return made
 
     def lasting(self) -> Figures:
         """What of the expert's success still holds two seconds later, see `evaluation.lasting`; found out once."""
@@ -230,7 +232,6 @@ class ExpertRun:
         """
         evaluations = self.evaluations()
         prior, expert, *elsewhere = evaluations
-        transfer = [{name: made[name] for name in ("physics", "success", "ci95")} for made in elsewhere]
         rows = self.directory.rows()
         try:
             demo_row = next(row for row in rows if row["phase"] == "demos")
@@ -257,7 +258,7 @@ class ExpertRun:
             "expert_success_lenient": expert["success_lenient"],
             "ci95": expert["ci95"],
             "eval_episodes": expert["episodes"],
-            "transfer": next(iter(transfer), None),
+            "transfer": {key: elsewhere[0][key] for key in ("physics", "success", "ci95")} if elsewhere else None,
             "final_pose": expert["final_pose"],
             "lasting": {name: self.lasting()[name] for name in ("acting", "still")},
             "steering": {name: steered[name] for name in ("ended", "success", "eval_episodes")}

@@ -16,7 +16,7 @@ from flax import struct
 from expertgen_jax.learning import steering, student, td3
 from expertgen_jax.learning.dagger import Dagger, DaggerConfig, DaggerState, Labels, filled
 from expertgen_jax.learning.demos import DemoSet, windows
-from expertgen_jax.learning.diffusion import Cloning, DiffusionConfig, Prior
+from expertgen_jax.learning.diffusion import PARTS, Cloning, DiffusionConfig, Prior
 from expertgen_jax.learning.steering import Expert, SteerConfig, Steering, SteerState
 from expertgen_jax.learning.student import Student
 from expertgen_jax.runs import checkpoint, memory
@@ -82,16 +82,14 @@ def pretrain(
       key: randomness.
       demos: the demonstrations.
       config: the prior and its training.
-      report: called with the step, of how many, and the mean loss since the last call, ten times.
+      report: called with the step, of how many, and the mean loss since the last call, after each of `PARTS`.
     """
     init_key, train_key = jax.random.split(key)
     cloning = Cloning.of(demos.obs, demos.actions, windows(demos, config.chunk), config)
     state = cloning.init(init_key)
     block = jax.jit(Cloning.block)
-    keys = jax.random.split(train_key, cloning.steps)
-    size = cloning.steps // 10
-    for first in range(0, cloning.steps, size):
-        state, loss = block(cloning, state, keys[first : first + size])
+    for keys in jax.random.split(train_key, (PARTS, cloning.steps // PARTS)):
+        state, loss = block(cloning, state, keys)
         report(int(state.step), cloning.steps, float(loss))
     return cloning.trained(state)
 

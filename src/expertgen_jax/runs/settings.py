@@ -4,12 +4,10 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
-
-from annotated_types import Ge
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from expertgen_jax import bounds
-from expertgen_jax.bounds import Count, Seed
+from expertgen_jax.bounds import Count, Seed, Whole
 from expertgen_jax.errors import UserError
 from expertgen_jax.learning.dagger import DaggerConfig
 from expertgen_jax.learning.demos import DemoConfig
@@ -55,7 +53,7 @@ class RunSettings:
     learner steering goes on with."""
     eval_episodes: Count = 1024
     """Number of episodes behind the reported figures."""
-    transfer_episodes: Annotated[int, Ge(0)] = 256
+    transfer_episodes: Whole = 256
     """Number of episodes on the other physics engine (sim-to-sim transfer); 0 for no such evaluation."""
     demo: DemoConfig = dataclasses.field(default_factory=DemoConfig)
     """Demonstrations."""

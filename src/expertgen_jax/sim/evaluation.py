@@ -50,7 +50,7 @@ def lasting(env: Env, agent: Agent, episodes: int, seconds: float = 2.0) -> dict
       `acting`, where the agent acts on; `still`, where the last command stands; None without a success.
     """
     key, task = jax.random.key(EVALUATION_SEED), env.task
-    worlds = rollout.play(env, agent, key, episodes, 0)  # the program of `evaluate`
+    worlds = rollout.play(env, agent, key, episodes, 0)  # called as in `evaluate`: where as many play, its program
     steps = round(seconds / task.control_dt)
     endless = dataclasses.replace(task, hold=steps + 1, horizon=10**9)  # so that no success ends it
     stopped = dataclasses.replace(endless, control=lambda data, action: data.ctrl)
